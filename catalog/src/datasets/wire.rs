@@ -1,0 +1,170 @@
+//! What connectors read, before anything is made of it.
+//!
+//! Values are text exactly as the vendor wrote them (numbers too: `1,234.50` is a fact to be judged later, with the row at
+//! hand). Dates that come in parts are joined as `YYYY-M-D`. Every row starts with the property it belongs to, or for
+//! lists of a whole account with the connection. Nested lists become tables of their own.
+
+use crate::Dataset;
+use crate::dataset::text;
+
+/// A wire dataset: all columns are text and nullable, written as `name: column column …`.
+fn wire(name: &str, about: &str, scope: &str, columns: &str) -> Dataset {
+    let mut dataset = Dataset::new(name, about).scope(scope);
+    let scope =
+        text(scope, if scope == "connection" { "the connection that listed it" } else { "the property it belongs to" });
+    dataset.columns.push(scope.required());
+    dataset.columns.extend(columns.split_whitespace().map(|c| text(c, &format!("`{c}` as the vendor wrote it"))));
+    dataset
+}
+
+/// Tables read from a MITS / ILS marketing feed, any dialect.
+pub fn mits() -> Vec<Dataset> {
+    let w = |name, about, columns| wire(name, about, "property_id", columns);
+    vec![
+        w(
+            "mits_properties",
+            "one property of a marketing feed",
+            "organization marketing_name legal_name website street city state postal_code country county phone fax email \
+             latitude longitude time_zone structure_type unit_count building_count year_built year_remodeled \
+             short_description long_description lease_length application_url availability_url office_hours currency \
+             last_update dialect",
+        ),
+        w("mits_buildings", "one building of a marketing feed", "building_id name description unit_count"),
+        w(
+            "mits_floorplans",
+            "one floor plan of a marketing feed",
+            "floorplan_id name comment unit_count units_available bedrooms bathrooms square_feet_min square_feet_max \
+             market_rent_min market_rent_max effective_rent_min effective_rent_max availability_url image_url",
+        ),
+        w(
+            "mits_units",
+            "one unit of a marketing feed",
+            "unit_number marketing_name floorplan_id floorplan_name building floor bedrooms bathrooms square_feet_min \
+             square_feet_max market_rent unit_rent effective_rent_min effective_rent_max economic_status \
+             occupancy_status leased_status vacancy_class vacate_date made_ready_date street city state postal_code \
+             availability_url comment",
+        ),
+        w(
+            "mits_offer_terms",
+            "one price of a unit, or of a floor plan when `unit_number` is null, for a lease term and a move-in window",
+            "unit_number floorplan_id lease_term effective_rent start_date end_date",
+        ),
+        w(
+            "mits_concessions",
+            "one concession of a property, floor plan or unit",
+            "floorplan_id unit_number position active value term start_date end_date header body footer",
+        ),
+        w(
+            "mits_charges",
+            "one fee or deposit that the feed states, for a property, floor plan or unit. `element` is the element's \
+             path below Property, Floorplan or ILS_Unit, such as `Fee/ApplicationFee`, `Deposit`, `Policy/Pet/Rent`, \
+             `Information/Parking/SpaceFee`",
+            "floorplan_id unit_number position element kind label amount amount_min amount_max currency \
+             percent_refundable portion_refundable condition",
+        ),
+        w(
+            "mits_amenities",
+            "one amenity of a property, floor plan or unit",
+            "floorplan_id unit_number position amenity_type amenity_subtype description",
+        ),
+    ]
+}
+
+/// Tables read from both generations of ResMan's API.
+pub fn resman() -> Vec<Dataset> {
+    let w = |name, about, columns| wire(name, about, "property_id", columns);
+    vec![
+        wire(
+            "resman_account_properties",
+            "one property that the account lists, from v1 `Account/GetProperties` and v2 `/Properties`, which `generation` \
+             tells apart",
+            "connection",
+            "generation account_id property_id abbreviation name kind street city state postal_code phone email \
+             time_zone manager application_url",
+        ),
+        w(
+            "resman_v1_units",
+            "v1 `Property/GetUnits`",
+            "unit_id unit_number building floor street city state postal_code unit_type",
+        ),
+        w("resman_v1_employees", "v1 `Leasing/GetEmployees`", "employee_id name email security_group"),
+        w("resman_v1_lead_sources", "v1 `Leasing/GetProspectSources`", "lead_source_id name"),
+        wire("resman_v1_lost_reasons", "v1 `Leasing/GetLostProspectReasons`", "connection", "lost_reason_id name"),
+        w("resman_buildings", "v2 `/Buildings`", "building_id name description floors total_units"),
+        w(
+            "resman_units",
+            "v2 `/Units`",
+            "unit_id unit_number unit_type_id unit_type building_id building floor street city state postal_code \
+             square_feet market_rent excluded_from_occupancy available_for_online_marketing is_affordable_unit \
+             is_holding_unit",
+        ),
+        w(
+            "resman_availability",
+            "v2 `/Units/Availability`",
+            "unit_id unit_number unit_type_id unit_type_name building_id building_name floor square_feet market_rent \
+             available_for_online_marketing excluded_from_occupancy street city state postal_code status status_date \
+             date_available vacancy_status move_out_date notice_date",
+        ),
+        w(
+            "resman_unit_types",
+            "v2 `/UnitTypes`",
+            "unit_type_id name description bedrooms bathrooms square_footage maximum_occupancy market_rent \
+             required_deposit",
+        ),
+        w(
+            "resman_amenities",
+            "v2 `/Amenities`, once per unit that has it and once with a null `unit_number` for the property",
+            "amenity_id name description amenity_type_id amenity_type_name ils_mapping available_for_online_marketing \
+             unit_id unit_number",
+        ),
+        w(
+            "resman_amenity_charges",
+            "`charges[]` of v2 `/Amenities`, one row a dated charge",
+            "amenity_id amenity_name charge_date impacts_market_rent amount",
+        ),
+        w(
+            "resman_property_charges",
+            "v2 `/PropertyCharges`",
+            "transaction_category_id charge_name charge_category amount currency frequency is_required is_recurring \
+             is_enabled is_situational is_refundable is_third_party is_taxable",
+        ),
+        w(
+            "resman_unit_charges",
+            "v2 `/UnitCharges`",
+            "unit_id unit_type_id transaction_category_id charge_name charge_category charge_class amount frequency \
+             is_required is_recurring is_enabled is_situational is_refundable rentable_item_type_id amenity_id \
+             start_date end_date",
+        ),
+        w(
+            "resman_rentable_items",
+            "v2 `/RentableItems` joined to `/RentableItems/Availability`",
+            "rentable_item_id name rentable_item_type_id rentable_item_type_name charge rentable attached_unit_number \
+             is_occupied status date_available",
+        ),
+        w(
+            "resman_rentable_item_types",
+            "v2 `/RentableItemTypes`",
+            "rentable_item_type_id name description marketing_description square_footage \
+             include_in_online_application transaction_category_id amount rentable_item_count",
+        ),
+        wire(
+            "resman_transaction_categories",
+            "v2 `/TransactionCategories`, asked one type at a time",
+            "connection",
+            "transaction_category_id abbreviation name type is_rent is_recurring_monthly_rent_concession \
+             is_one_time_concession",
+        ),
+        w(
+            "resman_employees",
+            "v2 `/Employees`, once per property that the person works at",
+            "person_id user_id first_name last_name preferred_name phone email security_group is_leasing \
+             is_maintenance is_corporate termination_date",
+        ),
+        wire("resman_pick_lists", "v2 `/PickLists?name=`, one list after another", "connection", "list item_id name"),
+    ]
+}
+
+/// All wire datasets.
+pub fn all() -> Vec<Dataset> {
+    [mits(), resman()].concat()
+}

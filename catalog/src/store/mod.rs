@@ -1,0 +1,11 @@
+//! propflow's own books in PostgreSQL.
+//!
+//! Everything here is plain SQL over [`sqlx`]. Functions take a connection, so that a sink can call them inside the
+//! transaction that makes its rows durable.
+
+pub mod pg;
+pub mod quota;
+pub mod runs;
+
+pub use pg::{connect, migrate};
+pub use quota::PgQuota;

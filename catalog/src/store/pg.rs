@@ -1,0 +1,81 @@
+//! Reaching the server and bringing it up to date.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::{Fault, Result, Retry};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Opens a pool. Fails at once, with the server's reason, when the server cannot be used.
+pub async fn connect(url: &str, connections: u32) -> Result<PgPool> {
+    let options: PgConnectOptions = url.parse().map_err(|_| {
+        // The parser's own message can repeat the URL, password included.
+        Fault::user("the database URL is not one that PostgreSQL understands")
+            .hint("Write it as `postgres://user:password@host:5432/name`.")
+    })?;
+    let options = options.application_name("propflow");
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_with(options)
+        .await
+        .map_err(|e| fault("cannot connect to PostgreSQL", e))
+}
+
+/// Applies the migrations that are missing. Safe to run from several processes at once.
+pub async fn migrate(pool: &PgPool) -> Result<()> {
+    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int")
+        .fetch_one(pool)
+        .await
+        .map_err(|e| fault("cannot ask PostgreSQL for its version", e))?;
+    if version < 150_000 {
+        return Err(Fault::user(format!("PostgreSQL {} is too old", version / 10_000))
+            .hint("propflow needs version 15 or later."));
+    }
+    MIGRATIONS.run(pool).await.map_err(|e| match e {
+        sqlx::migrate::MigrateError::Execute(e) | sqlx::migrate::MigrateError::ExecuteMigration(e, _) => {
+            fault("the database cannot be migrated", e)
+        }
+        other => Fault::user("the database was made by another version of propflow")
+            .hint("Use the version that migrated it last, or a new database.")
+            .because(other),
+    })
+}
+
+/// Turns a database error into a fault. What the server says about its own state decides blame and retry; the text
+/// keeps to the server's message, which names tables and constraints but no values.
+pub fn fault(what: &str, error: sqlx::Error) -> Fault {
+    use sqlx::Error as E;
+    let fault = match &error {
+        E::Database(db) => {
+            let code = db.code().unwrap_or_default().into_owned();
+            match code.get(..2).unwrap_or("") {
+                // Connection exceptions, operator intervention, insufficient resources except a full disk, rollbacks.
+                "08" | "57" | "40" | "55" => Fault::remote(format!("{what}: {}", db.message())),
+                "53" if code == "53100" => Fault::user(format!("{what}: the database's disk is full"))
+                    .retry(Retry::Backoff)
+                    .hint("Free space on the database server; the run goes on from its last slice."),
+                "53" => Fault::remote(format!("{what}: {}", db.message())),
+                "28" => Fault::user(format!("{what}: {}", db.message()))
+                    .hint("Check user and password in the database URL."),
+                "3D" => {
+                    Fault::user(format!("{what}: {}", db.message())).hint("Create the database or name another one.")
+                }
+                "42" if code == "42501" => {
+                    Fault::user(format!("{what}: {}", db.message())).hint("Grant the right to the database user.")
+                }
+                _ => Fault::us(format!("{what}: {}", db.message())),
+            }
+        }
+        E::Io(e) => {
+            Fault::remote(format!("{what}: {e}")).hint("Check that the server runs and that the address is right.")
+        }
+        E::Tls(_) => Fault::user(format!("{what}: the TLS connection failed")),
+        E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => Fault::remote(format!("{what}: {error}")),
+        _ => Fault::us(format!("{what}: {error}")),
+    };
+    fault.because(error)
+}

@@ -1,0 +1,18 @@
+//! Connectors: how propflow reads the systems outside.
+//!
+//! A connector is one folder and one line in [`ALL`]. It reads and never writes; it emits the wire datasets of
+//! `catalog` and leaves their meaning to the models in `transforms`.
+
+use catalog::Entry;
+
+pub mod source;
+
+pub use source::{Event, Read, Request, Source, Stream, guarded};
+
+/// Every connector, in the order of `propflow list`.
+pub static ALL: &[Entry<dyn Source>] = &[];
+
+/// The connector of that name.
+pub fn find(name: &str) -> Option<&'static Entry<dyn Source>> {
+    ALL.iter().find(|e| e.name == name)
+}

@@ -1,0 +1,18 @@
+//! Sinks: where propflow writes.
+//!
+//! A sink is one folder and one line in [`ALL`]. It takes named slices of known datasets and never looks at a vendor to
+//! decide what to load.
+
+use catalog::Entry;
+
+pub mod sink;
+
+pub use sink::{Abilities, Receipt, Sink, Target};
+
+/// Every sink, in the order of `propflow list`.
+pub static ALL: &[Entry<dyn Sink>] = &[];
+
+/// The sink of that name.
+pub fn find(name: &str) -> Option<&'static Entry<dyn Sink>> {
+    ALL.iter().find(|e| e.name == name)
+}

@@ -1,0 +1,3 @@
+//! What tests share: databases, simulators, clocks.
+
+pub mod db;
