@@ -1,1 +1,3 @@
-//! stub
+//! Pipelines: the one crate that knows the others. It plans, runs, schedules and shows.
+
+pub mod embedded;
