@@ -1,5 +1,7 @@
 //! What every sink promises.
 
+use std::collections::BTreeMap;
+
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use catalog::{Dataset, Result, Slice, SliceId, WriteMode};
@@ -28,8 +30,8 @@ pub trait Sink: Send {
     async fn write(&mut self, dataset: &str, batch: RecordBatch) -> Result<()>;
 
     /// Makes the slice durable. A sink that keeps cursors saves `slice.cursor`, the rejects and the notes in the same
-    /// transaction.
-    async fn commit(&mut self, slice: &Slice) -> Result<Receipt>;
+    /// transaction. Says what became of the rows, by dataset.
+    async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>>;
 }
 
 /// A dataset and how to write it.
