@@ -1,3 +1,5 @@
 //! Pipelines: the one crate that knows the others. It plans, runs, schedules and shows.
 
 pub mod embedded;
+pub mod jobs;
+pub mod schedule;
