@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catalog::{Clock, Fault, Result};
@@ -16,8 +17,8 @@ use crate::app::{App, Database};
 use crate::cli::{End, print, wrote};
 use crate::embedded::{Durability, PrivatePostgres, scratch};
 use crate::render::Format;
-use crate::simulate::environment;
-use crate::{show, spec, sql, worker};
+use crate::simulate::write_specs;
+use crate::{show, sql, worker};
 
 /// How large the demo is.
 #[derive(Debug, Clone, Args)]
@@ -38,7 +39,7 @@ pub struct Options {
 
 /// Where the demo's rows go: a scratch database on the given server, or a private server.
 struct Stage {
-    database: Database,
+    database: Arc<Database>,
     dir: PathBuf,
     /// The server's own URL and the name of the scratch database to drop.
     drop: Option<(String, String)>,
@@ -72,7 +73,7 @@ impl Stage {
         let Some(server) = url else {
             // The server's folder lies apart from the demo's: as root, it belongs to another user.
             let server = PrivatePostgres::start(&scratch("demo-pg"), Durability::Fast).await?;
-            let database = Database::private(server).await?;
+            let database = Arc::new(Database::private(server).await?);
             database.migrate().await?;
             return Ok(Self { database, dir, drop: None });
         };
@@ -216,7 +217,7 @@ async fn ask(
 /// Lets the schedules' ticks become jobs and works them off.
 async fn pull(app: &App, stage: &Stage, out: &mut dyn Write, stop: &CancellationToken) -> Result<()> {
     let before = crate::cli::latest_runs(&stage.database, None, 1000).await?.len();
-    worker::run_scheduled_now(app, &stage.database, stop).await?;
+    worker::run_scheduled_now(app, &stage.database, "demo", stop).await?;
     let runs = crate::cli::latest_runs(&stage.database, None, 1000).await?;
     let new = &runs[..runs.len().saturating_sub(before)];
     let rows = sqlx::query(
@@ -262,45 +263,4 @@ async fn first_available(database: &Database) -> Result<Option<(String, String)>
         .await
         .map_err(|e| catalog::store::pg::fault("cannot read the serving tables", e))?;
     Ok(row.map(|r| (r.get("property_id"), r.get("unit_number"))))
-}
-
-/// The built-in pipelines, pointed at the simulators. Secrets go into files of their own, as a user's would.
-fn write_specs(dir: &std::path::Path, simulator: &Simulator, lake: &std::path::Path) -> Result<PathBuf> {
-    let failed = |e: std::io::Error| Fault::user(format!("`{}` cannot be written", dir.display())).because(e);
-    let specs = dir.join("specs");
-    std::fs::create_dir_all(&specs).map_err(failed)?;
-    let mut variables: Vec<(String, String)> =
-        environment(simulator).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    variables.push(("PROPFLOW_LAKE".to_owned(), lake.display().to_string()));
-    for file in spec::files(None)? {
-        let mut table: serde_json::Value = file
-            .text
-            .parse::<toml::Table>()
-            .map_err(|e| Fault::us("a built-in pipeline is not TOML").because(e))
-            .and_then(|t| serde_json::to_value(t).map_err(|e| Fault::us("a built-in pipeline has no JSON form").because(e)))?;
-        let mut faults = Vec::new();
-        spec::interpolate(&mut table, "", &mut faults, &|name| variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()));
-        secrets_to_files(&mut table, dir, &variables).map_err(failed)?;
-        let text = toml::to_string(&table).map_err(|e| Fault::us("a pipeline cannot be written as TOML").because(e))?;
-        let name = table["name"].as_str().unwrap_or("pipeline").to_owned();
-        std::fs::write(specs.join(format!("{name}.toml")), text).map_err(failed)?;
-    }
-    Ok(specs)
-}
-
-fn secrets_to_files(value: &mut serde_json::Value, dir: &std::path::Path, variables: &[(String, String)]) -> std::io::Result<()> {
-    match value {
-        serde_json::Value::String(text) => {
-            let secret = text.strip_prefix("env:").and_then(|name| variables.iter().find(|(n, _)| n == name));
-            if let Some((name, secret)) = secret {
-                let path = dir.join(name);
-                std::fs::write(&path, secret)?;
-                *text = format!("file:{}", path.display());
-            }
-            Ok(())
-        }
-        serde_json::Value::Array(items) => items.iter_mut().try_for_each(|v| secrets_to_files(v, dir, variables)),
-        serde_json::Value::Object(map) => map.values_mut().try_for_each(|v| secrets_to_files(v, dir, variables)),
-        _ => Ok(()),
-    }
 }

@@ -32,7 +32,7 @@ pub struct Rig {
     /// Its database.
     pub db: TestDb,
     /// The same, as the program holds it.
-    pub database: Database,
+    pub database: Arc<Database>,
     /// The folder of its lake, pipeline files and secrets.
     pub dir: TempDir,
     /// Its vendor.
@@ -81,7 +81,7 @@ impl Rig {
     /// The built-in pipeline, opened.
     pub async fn job(&self) -> Job {
         let plan = self.app.plan(PIPELINE).await.unwrap();
-        let asked = Asked { trigger: "manual", read: Read::Snapshot, only: Vec::new(), fresh: false };
+        let asked = Asked { trigger: "manual".to_owned(), read: Read::Snapshot, only: Vec::new(), fresh: false };
         self.app.job(&plan, &self.database, asked).await.unwrap()
     }
 
