@@ -9,7 +9,7 @@ mod lake;
 mod mits;
 mod models;
 mod parquet;
-mod pipeline;
+
 mod postgres;
 mod resman;
 mod simulator;

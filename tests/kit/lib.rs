@@ -1,4 +1,4 @@
 //! What tests share: databases, simulators, clocks.
 
 pub mod db;
-pub mod rig;
+
