@@ -1,8 +1,6 @@
 //! The integration tests: behaviour through public surfaces, in one binary because each binary links DataFusion.
 
-mod cli;
 mod conformance;
-mod faults;
 mod functions;
 mod jobs;
 mod lake;
