@@ -205,7 +205,7 @@ pub async fn list(app: &App, name: Option<&str>, as_json: bool, out: &mut dyn Wr
     let about = |entries: Vec<(&str, &str)>| entries.into_iter().map(|(n, a)| json!({ "name": n, "about": a })).collect::<Vec<_>>();
     let connectors: Vec<_> = connectors::ALL.iter().map(|e| (e.name, e.about)).collect();
     let sinks: Vec<_> = sinks::ALL.iter().map(|e| (e.name, e.about)).collect();
-    let models: Vec<_> = transforms::models().iter().map(|m| (m.name, m.about)).collect();
+    let models: Vec<_> = transforms::models::all()?.into_iter().map(|m| (m.name.as_str(), m.about.as_str())).collect();
     if as_json {
         let pipelines: Vec<_> = pipelines.iter().map(|(n, a, p)| json!({ "name": n, "about": a, "place": p })).collect();
         return print(

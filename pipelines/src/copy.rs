@@ -50,7 +50,7 @@ pub async fn copy(app: &App, copy: Copy, stop: &CancellationToken) -> Result<Sum
         read: Read::Snapshot,
         only: copy.only,
         fresh: true,
-        models: models_for(&stream.datasets),
+        models: models_for(&stream.datasets)?,
         stream,
         source,
         sinks: vec![sink],
