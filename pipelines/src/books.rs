@@ -86,7 +86,7 @@ pub async fn status(
         print(out, format_args!("hint: {hint}"))?;
     }
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["topic", "subject", "count", "what"]);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["topic", "subject", "count", "what"]);
     for note in &notes {
         table.add_row([note.topic.clone(), note.subject.clone(), note.count.to_string(), note.text.clone()]);
     }
@@ -156,7 +156,7 @@ pub async fn rejects(database: &Database, options: &RejectsOptions, as_json: boo
         return print(out, format_args!("no open rejects"));
     }
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["id", "dataset", "key", "what", "reason"]);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["id", "dataset", "key", "what", "reason"]);
     for r in &rows {
         let what = if r.get::<String, _>("kind") == "row" { "row not loaded" } else { "value unknown" };
         table.add_row([

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use catalog::{Clock, Fault, Result};
+use catalog::{Fault, Result};
 use clap::Args;
 use fixtures::resman::{Misbehaviour, Options as ResManOptions, Rule, Simulator};
-use fixtures::world::{Change, Shape, World};
+use fixtures::world::{Shape, World};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -135,11 +135,10 @@ async fn play(
     say(out, format_args!("\n2. The day goes on: units are let, prices and fees move. Then the noon pull."))?;
     let quoted = first_available(&stage.database).await?;
     simulator.with_world(|world| {
-        let mut changes = world.mutate(options.properties * 4);
         if let Some((property, unit)) = &quoted {
             world.lease_unit(property, unit);
-            changes.push(Change::Leased { property: property.clone(), unit: unit.clone() });
         }
+        world.mutate(options.properties * 4);
     });
     pull(&app, stage, out, stop).await?;
     if let Some((property, unit)) = &quoted {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catalog::{Clock, Fault, Result, SystemClock};
 use clap::{Args, ValueEnum};
-use fixtures::mits::{FeedShape, write_feed};
+use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::resman::{Options as ResManOptions, Simulator};
 use fixtures::world::{Shape, World};
 use serde_json::Value;
@@ -130,8 +130,9 @@ pub fn generate(options: GenerateOptions) -> Result<End> {
         properties: options.properties,
         units: options.units,
         today: SystemClock.today(chrono_tz::UTC),
+        pricing: Pricing::default(),
     };
-    write_feed(&mut writer, &shape).map_err(failed)?;
+    write_feed(&mut writer, shape).map_err(failed)?;
     writer.flush().map_err(failed)?;
     Ok(End::Done)
 }

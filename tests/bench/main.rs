@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use catalog::{Slice, SliceId, WriteMode};
 use chrono::{DateTime, NaiveDate, Utc};
-use fixtures::mits::{FeedShape, write_feed};
+use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::units::unit_batches;
 use nix::sys::resource::{UsageWho, getrusage};
 use pipelines::embedded::{Durability, PrivatePostgres, scratch};
@@ -106,7 +106,7 @@ impl Bench {
         let units = 300;
         for properties in [self.sized(100), self.sized(1000)] {
             let path = self.dir.join("feed.xml");
-            let shape = FeedShape { seed: 1, properties, units, today: today(), ..FeedShape::default() };
+            let shape = FeedShape { seed: 1, properties, units, today: today(), pricing: Pricing::default() };
             let bytes = write_feed(std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(&path)?), shape)?;
             let mib = bytes as f64 / f64::from(1 << 20);
             say(&format!("\nfeed: {} properties x {units} units, {mib:.0} MiB of XML", thousands(properties as u64)));

@@ -120,7 +120,7 @@ impl Rig {
 
     /// The newest rows of the lake, by dataset, as CSV lines without the bookkeeping columns.
     pub async fn lake_tables(&self) -> BTreeMap<String, Vec<String>> {
-        let context = transforms::session();
+        let context = transforms::session().unwrap();
         let names = pipelines::lake::register(&context, &self.lake()).await.unwrap();
         let mut tables = BTreeMap::new();
         for dataset in catalog::datasets::stored().into_iter().filter(|d| names.contains(&d.name)) {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use fixtures::mits::{FeedShape, write_feed};
+use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::resman::{Misbehaviour, Options, Rule, Simulator};
 use fixtures::world::{Shape, World};
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ impl Vendor {
             "mits" => {
                 let path = dir.path().join("feed.xml");
                 let mut feed = Vec::new();
-                write_feed(&mut feed, FeedShape { seed: 3, properties: 3, units: 8, today: today(), ..FeedShape::default() }).unwrap();
+                write_feed(&mut feed, FeedShape { seed: 3, properties: 3, units: 8, today: today(), pricing: Pricing::default() }).unwrap();
                 std::fs::File::create(&path).unwrap().write_all(&feed).unwrap();
                 let settings = json!({ "path": path });
                 Self { settings, secrets: Vec::new(), remote: false, kind: Kind::Feed(path), _dir: dir }
