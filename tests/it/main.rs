@@ -10,6 +10,7 @@ mod parquet;
 
 mod postgres;
 mod resman;
+mod quota;
 mod simulator;
 mod slt;
 mod tidy;
