@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use catalog::store::audit::Entry;
 use catalog::store::pg::fault;
 use catalog::store::runs;
 use catalog::{Fault, Result};
@@ -15,6 +16,16 @@ use uuid::Uuid;
 use crate::app::{App, Database};
 use crate::cli::{print, wrote};
 use crate::{names, show, spec};
+
+/// Notes in the audit trail what a person did by hand.
+pub async fn audit(database: &Database, action: &str, subject: &str, asked: Value) -> Result<()> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map_or("unknown".to_owned(), |u| u.name);
+    let host = nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_default();
+    let actor = format!("{user}@{host}");
+    let entry = Entry { actor: &actor, action, subject, after: Some(asked), ..Entry::default() };
+    let mut connection = database.pool.acquire().await.map_err(|e| fault("cannot write the audit trail", e))?;
+    catalog::store::audit::write(&mut connection, &entry).await
+}
 
 /// Which rejects to show.
 #[derive(Debug, Clone, Args)]

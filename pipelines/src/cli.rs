@@ -338,6 +338,10 @@ async fn run_plan(app: &App, name: &str, asked: Asked, json: bool, out: &mut dyn
     let plan = app.plan(name).await?;
     let database = app.database().await?;
     let began = Instant::now();
+    if asked.fresh {
+        let action = if asked.trigger == "replay" { "replay" } else { "run_fresh" };
+        books::audit(&database, action, name, json!({ "only": asked.only })).await?;
+    }
     let result = match app.job(&plan, &database, asked).await {
         Ok(job) => run(&app.world(Some(&database)), job, stop).await,
         Err(fault) => Err(fault),
@@ -393,6 +397,9 @@ async fn backfill_on(
     out: &mut dyn Write,
     stop: &CancellationToken,
 ) -> Result<End> {
+    if !dry_run {
+        books::audit(database, "backfill", &plan.spec.name, json!({ "from": from, "to": to })).await?;
+    }
     let (from_at, until) = (midnight(from), midnight(to) + chrono::TimeDelta::days(1));
     let asked = Asked { trigger: "backfill".to_owned(), read: Read::Backfill { from: from_at, until }, only: Vec::new(), fresh: false };
     let job = app.job(plan, database, asked).await?;
