@@ -32,13 +32,13 @@ pub struct Database {
 
 impl Database {
     /// Opens the database of `url`, or the private one of this user, and brings it up to date.
-    pub async fn open(url: Option<&str>) -> Result<Self> {
+    pub async fn open(url: Option<&str>) -> Result<Arc<Self>> {
         let database = match url {
             Some(url) => Self { pool: connect(url, CONNECTIONS).await?, url: url.to_owned(), private: None },
             None => Self::private(PrivatePostgres::start(&home().join("postgres"), Durability::Full).await?).await?,
         };
         database.migrate().await?;
-        Ok(database)
+        Ok(Arc::new(database))
     }
 
     /// Uses a private server that was started elsewhere, without migrating it.
@@ -54,15 +54,21 @@ impl Database {
         crate::jobs::setup(&self.pool).await
     }
 
+    /// The folder of a private server.
+    pub fn private_dir(&self) -> Option<PathBuf> {
+        self.private.as_ref().map(|p| p.dir().to_owned())
+    }
+
     /// Whether this is the private server, started by this process or another.
     pub fn is_private(&self) -> bool {
         self.private.is_some()
     }
 
     /// Closes the pool and stops a private server of our own.
-    pub async fn close(self) {
+    pub async fn close(self: Arc<Self>) {
         self.pool.close().await;
-        if let Some(server) = self.private {
+        // Whoever else holds this has ended its work; should one not have, the server stops when it lets go.
+        if let Some(server) = Arc::into_inner(self).and_then(|this| this.private) {
             server.stop().await;
         }
     }
@@ -88,7 +94,7 @@ impl App {
     }
 
     /// Opens the database.
-    pub async fn database(&self) -> Result<Database> {
+    pub async fn database(&self) -> Result<Arc<Database>> {
         Database::open(self.database_url.as_deref()).await
     }
 
@@ -174,7 +180,7 @@ impl App {
 #[derive(Debug, Clone)]
 pub struct Asked {
     /// Who asked; a word that the ledger knows.
-    pub trigger: &'static str,
+    pub trigger: String,
     /// How much to read.
     pub read: Read,
     /// Only these scopes.

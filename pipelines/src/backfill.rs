@@ -43,7 +43,7 @@ pub async fn from_lake(
             Fault::user(format!("`{}` reads a vendor without a past and writes no lake, so there is nothing to backfill from", plan.spec.name))
                 .hint("Add a `parquet` sink; from then on the lake keeps what was observed.")
         })?;
-    let context = transforms::session();
+    let context = transforms::session().map_err(|e| Fault::us("no SQL session can be made").because(e))?;
     let present = lake::register(&context, root).await?;
     let mut restored = Restored { lake: root.to_owned(), ..Restored::default() };
     let histories: Vec<Target> = plan.targets().into_iter().filter(|t| t.mode == WriteMode::History).collect();

@@ -86,7 +86,7 @@ pub async fn status(
         print(out, format_args!("hint: {hint}"))?;
     }
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["topic", "subject", "count", "what"]);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["topic", "subject", "count", "what"]);
     for note in &notes {
         table.add_row([note.topic.clone(), note.subject.clone(), note.count.to_string(), note.text.clone()]);
     }
@@ -156,7 +156,7 @@ pub async fn rejects(database: &Database, options: &RejectsOptions, as_json: boo
         return print(out, format_args!("no open rejects"));
     }
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["id", "dataset", "key", "what", "reason"]);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["id", "dataset", "key", "what", "reason"]);
     for r in &rows {
         let what = if r.get::<String, _>("kind") == "row" { "row not loaded" } else { "value unknown" };
         table.add_row([
@@ -205,7 +205,7 @@ pub async fn list(app: &App, name: Option<&str>, as_json: bool, out: &mut dyn Wr
     let about = |entries: Vec<(&str, &str)>| entries.into_iter().map(|(n, a)| json!({ "name": n, "about": a })).collect::<Vec<_>>();
     let connectors: Vec<_> = connectors::ALL.iter().map(|e| (e.name, e.about)).collect();
     let sinks: Vec<_> = sinks::ALL.iter().map(|e| (e.name, e.about)).collect();
-    let models: Vec<_> = transforms::models().iter().map(|m| (m.name, m.about)).collect();
+    let models: Vec<_> = transforms::models::all()?.into_iter().map(|m| (m.name.as_str(), m.about.as_str())).collect();
     if as_json {
         let pipelines: Vec<_> = pipelines.iter().map(|(n, a, p)| json!({ "name": n, "about": a, "place": p })).collect();
         return print(

@@ -45,12 +45,12 @@ pub async fn copy(app: &App, copy: Copy, stop: &CancellationToken) -> Result<Sum
     sink.check().await?;
     let job = Job {
         pipeline: format!("copy {}", from.name),
-        trigger: "manual",
+        trigger: "manual".to_owned(),
         connection: from.name.to_owned(),
         read: Read::Snapshot,
         only: copy.only,
         fresh: true,
-        models: models_for(&stream.datasets),
+        models: models_for(&stream.datasets)?,
         stream,
         source,
         sinks: vec![sink],

@@ -42,6 +42,7 @@ pub struct PrivatePostgres {
     server: Option<(Pid, JoinHandle<()>)>,
     /// Holds the cluster against other owners; released when dropped, after the server has stopped.
     _lock: Option<Flock<File>>,
+    dir: PathBuf,
     socket_dir: PathBuf,
 }
 
@@ -62,7 +63,7 @@ impl PrivatePostgres {
             Ok(lock) => lock,
             Err(_) => {
                 wait_until_up(&url, || None).await?;
-                return Ok(Self { url, server: None, _lock: None, socket_dir });
+                return Ok(Self { url, server: None, _lock: None, dir, socket_dir });
             }
         };
         make_dir(&socket_dir, user.as_ref())?;
@@ -73,7 +74,7 @@ impl PrivatePostgres {
         let log_path = dir.join("server.log");
         let log = File::create(&log_path).map_err(|e| folder_fault(&log_path, e))?;
         let (pid, waiter) = spawn_server(&bin, &data, &socket_dir, durability, user, log)?;
-        let this = Self { url, server: Some((pid, waiter)), _lock: Some(lock), socket_dir };
+        let this = Self { url, server: Some((pid, waiter)), _lock: Some(lock), dir, socket_dir };
         let died = || this.server.as_ref().is_some_and(|(_, t)| t.is_finished()).then(|| tail(&log_path));
         let admin = this.url.replace(&format!("/{NAME}?"), "/postgres?");
         wait_until_up(&admin, died).await?;
@@ -84,6 +85,11 @@ impl PrivatePostgres {
     /// The URL of its database.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The folder of its cluster.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Stops the server in an orderly way. One that another process owns is left alone.

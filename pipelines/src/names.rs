@@ -1,7 +1,7 @@
 //! Near names, for messages.
 
 /// The known names that someone may have meant, nearest first.
-pub fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+pub(crate) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let name = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> = known
         .into_iter()
@@ -13,7 +13,7 @@ pub fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a
 }
 
 /// A hint for an unknown name: the near ones, or all of them.
-pub fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+pub(crate) fn hint<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     let near = near(name, known.clone());
     if near.is_empty() {
         let all: Vec<_> = known.into_iter().map(|k| format!("`{k}`")).collect();

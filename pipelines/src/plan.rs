@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catalog::{Env, Fault, WriteMode};
+use catalog::{Env, Fault, Result, WriteMode};
 use serde_json::Value;
 use transforms::Model;
 
@@ -26,33 +26,28 @@ impl Plan {
     pub fn targets(&self) -> Vec<sinks::Target> {
         targets(&self.models)
     }
-
-    /// Its schedule, if it has one in a single time zone; `property` gives none before the zones are known.
-    pub fn schedule_in(&self, zone: chrono_tz::Tz) -> Option<Result<Schedule, Fault>> {
-        self.spec.schedule.as_ref().map(|s| Schedule::parse(&self.spec.name, &s.cron, zone))
-    }
 }
 
 /// The datasets that models write.
 pub fn targets(models: &[&Model]) -> Vec<sinks::Target> {
     models
         .iter()
-        .filter_map(|m| catalog::datasets::find(m.name))
+        .filter_map(|m| catalog::datasets::find(&m.name))
         .map(|d| sinks::Target { dataset: d.clone(), mode: d.mode })
         .collect()
 }
 
 /// The models that a stream's datasets feed, directly or through other models.
-pub fn models_for(datasets: &[catalog::Dataset]) -> Vec<&'static Model> {
+pub fn models_for(datasets: &[catalog::Dataset]) -> Result<Vec<&'static Model>> {
     let mut known: Vec<&str> = datasets.iter().map(|d| d.name.as_str()).collect();
     let mut chosen = Vec::new();
-    for model in transforms::models() {
-        if model.inputs.iter().any(|i| known.contains(&i.as_ref())) {
-            known.push(model.name);
+    for model in transforms::models::all()? {
+        if model.inputs.iter().any(|i| known.contains(&i.as_str())) {
+            known.push(&model.name);
             chosen.push(model);
         }
     }
-    chosen
+    Ok(chosen)
 }
 
 /// Reads every file and checks all of them, without a call outside. Problems of one file do not hide those of another.
@@ -141,17 +136,23 @@ async fn check_source(spec: &Spec, faults: &mut Vec<Fault>) -> Vec<&'static Mode
         );
         return Vec::new();
     };
-    let fed = models_for(&stream.datasets);
+    let (fed, all) = match (models_for(&stream.datasets), transforms::models::all()) {
+        (Ok(fed), Ok(all)) => (fed, all),
+        (Err(fault), _) | (_, Err(fault)) => {
+            faults.push(fault);
+            return Vec::new();
+        }
+    };
     let Some(wanted) = &spec.models else { return fed };
     for name in wanted {
-        if !transforms::models().iter().any(|m| m.name == name || m.layer == name) {
+        if !all.iter().any(|m| m.name == *name || m.layer == *name) {
             faults.push(
                 Fault::user(format!("`models`: there is no model or layer `{name}`"))
-                    .hint(names::hint(name, transforms::models().iter().map(|m| m.name))),
+                    .hint(names::hint(name, all.iter().map(|m| m.name.as_str()))),
             );
         }
     }
-    fed.into_iter().filter(|m| wanted.iter().any(|w| w == m.name || w == m.layer)).collect()
+    fed.into_iter().filter(|m| wanted.iter().any(|w| *w == m.name || *w == m.layer)).collect()
 }
 
 fn check_sinks(spec: &Spec, models: &[&'static Model], faults: &mut Vec<Fault>) {

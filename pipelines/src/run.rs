@@ -47,7 +47,7 @@ pub struct Job {
     /// The pipeline's name.
     pub pipeline: String,
     /// Who asked; a word that the ledger knows.
-    pub trigger: &'static str,
+    pub trigger: String,
     /// The opened source.
     pub source: Box<dyn Source>,
     /// The source's stream.
@@ -127,7 +127,7 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
     if let Some(pool) = &world.ledger {
         match &resumed {
             Some(run) => runs::resume(pool, run.id).await?,
-            None => runs::start(pool, id, &job.pipeline, job.trigger, &request, now).await?,
+            None => runs::start(pool, id, &job.pipeline, &job.trigger, &request, now).await?,
         }
     }
     tracing::info!(pipeline.name = job.pipeline, run.id = %id, "run of `{}` {}", job.pipeline, if resumed.is_some() { "goes on" } else { "begins" });
