@@ -184,6 +184,34 @@ pub async fn rejects(database: &Database, options: &RejectsOptions, as_json: boo
     print(out, format_args!("{table}"))
 }
 
+/// Shows the jobs that were given up, or puts one of them back in the queue.
+pub async fn jobs(database: &Database, requeue: Option<&str>, as_json: bool, out: &mut dyn Write) -> Result<()> {
+    if let Some(id) = requeue {
+        let job = crate::jobs::requeue(&database.pool, id).await?;
+        audit(database, "requeue", id, to_json(&job)?).await?;
+        return print(out, format_args!("`{}` is in the queue again; a worker takes it up", job.pipeline));
+    }
+    let dead = crate::jobs::dead(&database.pool, 100).await?;
+    if as_json {
+        return print(out, format_args!("{}", to_json(&dead)?));
+    }
+    if dead.is_empty() {
+        return print(out, format_args!("no job was given up"));
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["job", "pipeline", "given up", "why", "what to do"]);
+    for job in dead {
+        table.add_row([
+            job.id,
+            job.job.map_or_else(|| "?".to_owned(), |j| j.pipeline),
+            job.died_at.map_or_else(String::new, |t| t.format("%Y-%m-%d %H:%M:%S UTC").to_string()),
+            job.reason,
+            job.hint.unwrap_or_default(),
+        ]);
+    }
+    print(out, format_args!("{table}"))
+}
+
 /// The scopes of a pipeline with open rejects, or that its newest run could not read.
 pub async fn scopes_to_replay(database: &Database, pipeline: &str) -> Result<Vec<String>> {
     sqlx::query_scalar(

@@ -129,6 +129,12 @@ enum Command {
         /// The pipeline's name
         pipeline: String,
     },
+    /// Show the jobs that were given up, or run one again
+    Jobs {
+        /// Run this job again
+        #[arg(long, value_name = "ID")]
+        requeue: Option<String>,
+    },
     /// Show pipelines, connectors, sinks, models, datasets
     List {
         /// One connector or sink, with the schema of its settings
@@ -282,6 +288,10 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             }
             let asked = Asked { trigger: "replay".to_owned(), read: Read::Snapshot, only, fresh: true };
             run_plan(&app, &pipeline, asked, common.json, out, stop).await
+        }
+        Command::Jobs { requeue } => {
+            let work = async |database: &Database| books::jobs(database, requeue.as_deref(), common.json, &mut io::stdout()).await;
+            with_database(&app, work).await
         }
         Command::List { name } => {
             books::list(&app, name.as_deref(), common.json, out).await?;
