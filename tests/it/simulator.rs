@@ -127,7 +127,7 @@ async fn v1_takes_fields_from_body_and_query_and_refuses_with_status_200() {
     let p = property(&sim, 0);
     let c = sim.credentials();
     let key: String = url_encoded(&c.api_key);
-    let (v1_url, none) = (sim.base_url_v1(), Vec::<(&str, &str)>::new());
+    let (v1_url, none) = (sim.base_url_v1(), [("whatever", "else")]);
     let query = format!("IntegrationPartnerID={}&apikey={key}&accountid=731&propertyid={p}", c.partner_id);
     let ask = async |query: &str, body: &[(&str, &str)]| {
         let response = client().post(format!("{v1_url}/Property/GetUnits?{query}")).form(body).send().await.unwrap();
@@ -137,12 +137,14 @@ async fn v1_takes_fields_from_body_and_query_and_refuses_with_status_200() {
     assert_eq!(ask(&query, &none).await, "Success");
     assert_eq!(ask(&query, &[("ApiKey", "wrong")]).await, "Failed", "the body wins");
     assert_eq!(ask("ApiKey=wrong", &form(c, &[("PropertyID", &p)])).await, "Success", "the body wins");
-    assert_eq!(ask(&query.replace(&key, &c.api_key.replace('+', " ")), &none).await, "Failed");
+    assert_eq!(ask(&query.replace("%2B", "+"), &none).await, "Failed", "a plain `+` is a blank");
     assert_eq!(ask(&query.replace("731", "732"), &none).await, "Failed");
     assert_eq!(ask(&query.replace(&p, "5b0c3f52-6a0e-4c5b-9a55-0f6d9f3c2a11"), &none).await, "Failed");
 
     let unknown = v1(&sim, "Property/GetUnit", &[]).await;
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+    let no_length = client().post(format!("{v1_url}/Property/GetUnits?{query}")).send().await.unwrap();
+    assert_eq!(no_length.status(), StatusCode::LENGTH_REQUIRED);
     let get = client().get(format!("{v1_url}/Property/GetUnits?{query}")).send().await.unwrap();
     assert_eq!(get.status(), StatusCode::METHOD_NOT_ALLOWED);
     let feed = v1(&sim, "MITS/GetMarketing4_0", &[]).await.text().await.unwrap();
