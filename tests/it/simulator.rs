@@ -1,6 +1,9 @@
 //! The ResMan simulator over HTTP: what a client sees of it, that its two faces agree, and each way it misbehaves.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its own helpers too")]
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::NaiveDate;
@@ -9,10 +12,14 @@ use fixtures::world::{Shape, World};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 
-fn client() -> Client {
-    // Another test may have been first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::new()
+/// One client for all tests: making one is slow. It keeps no connections, since they would die with a test's runtime.
+fn client() -> &'static Client {
+    static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+        // Someone else may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Client::builder().pool_max_idle_per_host(0).build().unwrap()
+    });
+    &CLIENT
 }
 
 fn shape(properties: usize, units: usize) -> Shape {
