@@ -14,6 +14,10 @@ select
   connection,
   lower(clean(property_id)) as property_id,
   coalesce(clean(name), clean(abbreviation)) as name,
-  clean(account_id) as account_id
+  clean(account_id) as account_id,
+  first_value(time_zone(time_zone)) ignore nulls over (
+    partition by connection, lower(trim(property_id)) order by generation desc, _row
+    rows between unbounded preceding and unbounded following
+  ) as time_zone
 from listed
-where place = 1
+qualify place = 1
