@@ -7,7 +7,9 @@ with listed as (
   select *,
     row_number() over (
       partition by connection, lower(trim(property_id)) order by clean(name) is null, generation desc, _row
-    ) as place
+    ) as place,
+    clean(time_zone) as zone,
+    max(clean(time_zone)) over (partition by connection, lower(trim(property_id))) as other_zone
   from resman_account_properties
 )
 select
@@ -15,9 +17,6 @@ select
   lower(clean(property_id)) as property_id,
   coalesce(clean(name), clean(abbreviation)) as name,
   clean(account_id) as account_id,
-  first_value(time_zone(time_zone)) ignore nulls over (
-    partition by connection, lower(trim(property_id)) order by generation desc, _row
-    rows between unbounded preceding and unbounded following
-  ) as time_zone
+  coalesce(time_zone(zone), time_zone(other_zone)) as time_zone
 from listed
-qualify place = 1
+where place = 1
