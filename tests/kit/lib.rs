@@ -1,3 +1,4 @@
 //! What tests share: databases, simulators, clocks.
 
 pub mod db;
+pub mod rows;
