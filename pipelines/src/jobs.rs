@@ -202,7 +202,8 @@ impl Default for Options {
 /// Brings the queue's tables up to date. Needs a database user that may create the extensions `hstore` and `pgcrypto`,
 /// or finds them there.
 pub async fn setup(pool: &PgPool) -> Result<()> {
-    PostgresStorage::setup(pool).await.map_err(|e| match e {
+    // Boxed, since the compiler cannot see otherwise that callers may be spawned.
+    PostgresStorage::setup(pool).boxed().await.map_err(|e| match e {
         apalis_postgres::Error::Database(e) => fault("cannot prepare the job queue", e),
         other => Fault::us("cannot prepare the job queue").because(other),
     })
