@@ -36,6 +36,8 @@ pub struct Slice {
     pub complete: BTreeMap<String, Vec<Scope>>,
     /// The cursor that covers every row up to and including this slice. `None` for a one-off copy.
     pub cursor: Option<Cursor>,
+    /// Set when the reading follows changes: the stream whose next reading starts at `cursor`.
+    pub follows: Option<String>,
     /// Rows that could not be loaded, or not as they came.
     pub rejects: Vec<Reject>,
     /// Things a person should know.

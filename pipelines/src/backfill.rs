@@ -68,6 +68,7 @@ pub async fn from_lake(
             observed_at: until,
             complete: std::collections::BTreeMap::new(),
             cursor: None,
+            follows: None,
             rejects: Vec::new(),
             notes: Vec::new(),
         };

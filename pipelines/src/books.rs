@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use catalog::store::audit::Entry;
 use catalog::store::pg::fault;
 use catalog::store::runs;
 use catalog::{Fault, Result};
@@ -15,6 +16,16 @@ use uuid::Uuid;
 use crate::app::{App, Database};
 use crate::cli::{print, wrote};
 use crate::{names, show, spec};
+
+/// Notes in the audit trail what a person did by hand.
+pub async fn audit(database: &Database, action: &str, subject: &str, asked: Value) -> Result<()> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map_or("unknown".to_owned(), |u| u.name);
+    let host = nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_default();
+    let actor = format!("{user}@{host}");
+    let entry = Entry { actor: &actor, action, subject, after: Some(asked), ..Entry::default() };
+    let mut connection = database.pool.acquire().await.map_err(|e| fault("cannot write the audit trail", e))?;
+    catalog::store::audit::write(&mut connection, &entry).await
+}
 
 /// Which rejects to show.
 #[derive(Debug, Clone, Args)]
@@ -169,6 +180,34 @@ pub async fn rejects(database: &Database, options: &RejectsOptions, as_json: boo
         if options.payload {
             table.add_row(["", "", "", "", &r.get::<Value, _>("payload").to_string()]);
         }
+    }
+    print(out, format_args!("{table}"))
+}
+
+/// Shows the jobs that were given up, or puts one of them back in the queue.
+pub async fn jobs(database: &Database, requeue: Option<&str>, as_json: bool, out: &mut dyn Write) -> Result<()> {
+    if let Some(id) = requeue {
+        let job = crate::jobs::requeue(&database.pool, id).await?;
+        audit(database, "requeue", id, to_json(&job)?).await?;
+        return print(out, format_args!("`{}` is in the queue again; a worker takes it up", job.pipeline));
+    }
+    let dead = crate::jobs::dead(&database.pool, 100).await?;
+    if as_json {
+        return print(out, format_args!("{}", to_json(&dead)?));
+    }
+    if dead.is_empty() {
+        return print(out, format_args!("no job was given up"));
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["job", "pipeline", "given up", "why", "what to do"]);
+    for job in dead {
+        table.add_row([
+            job.id,
+            job.job.map_or_else(|| "?".to_owned(), |j| j.pipeline),
+            job.died_at.map_or_else(String::new, |t| t.format("%Y-%m-%d %H:%M:%S UTC").to_string()),
+            job.reason,
+            job.hint.unwrap_or_default(),
+        ]);
     }
     print(out, format_args!("{table}"))
 }

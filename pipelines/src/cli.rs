@@ -129,6 +129,12 @@ enum Command {
         /// The pipeline's name
         pipeline: String,
     },
+    /// Show the jobs that were given up, or run one again
+    Jobs {
+        /// Run this job again
+        #[arg(long, value_name = "ID")]
+        requeue: Option<String>,
+    },
     /// Show pipelines, connectors, sinks, models, datasets
     List {
         /// One connector or sink, with the schema of its settings
@@ -283,6 +289,10 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             let asked = Asked { trigger: "replay".to_owned(), read: Read::Snapshot, only, fresh: true };
             run_plan(&app, &pipeline, asked, common.json, out, stop).await
         }
+        Command::Jobs { requeue } => {
+            let work = async |database: &Database| books::jobs(database, requeue.as_deref(), common.json, &mut io::stdout()).await;
+            with_database(&app, work).await
+        }
         Command::List { name } => {
             books::list(&app, name.as_deref(), common.json, out).await?;
             Ok(End::Done)
@@ -338,6 +348,10 @@ async fn run_plan(app: &App, name: &str, asked: Asked, json: bool, out: &mut dyn
     let plan = app.plan(name).await?;
     let database = app.database().await?;
     let began = Instant::now();
+    if asked.fresh {
+        let action = if asked.trigger == "replay" { "replay" } else { "run_fresh" };
+        books::audit(&database, action, name, json!({ "only": asked.only })).await?;
+    }
     let result = match app.job(&plan, &database, asked).await {
         Ok(job) => run(&app.world(Some(&database)), job, stop).await,
         Err(fault) => Err(fault),
@@ -393,6 +407,9 @@ async fn backfill_on(
     out: &mut dyn Write,
     stop: &CancellationToken,
 ) -> Result<End> {
+    if !dry_run {
+        books::audit(database, "backfill", &plan.spec.name, json!({ "from": from, "to": to })).await?;
+    }
     let (from_at, until) = (midnight(from), midnight(to) + chrono::TimeDelta::days(1));
     let asked = Asked { trigger: "backfill".to_owned(), read: Read::Backfill { from: from_at, until }, only: Vec::new(), fresh: false };
     let job = app.job(plan, database, asked).await?;

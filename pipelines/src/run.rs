@@ -143,6 +143,9 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
         notes: Vec::new(),
         failed_scopes: Vec::new(),
     };
+    if let (Some(pool), Read::Changes { since: since @ None }) = (&world.ledger, &mut job.read) {
+        *since = runs::cursor(pool, &job.pipeline, job.stream.name).await?;
+    }
     let outcome = slices(world, &mut job, &mut summary, resume, next, stop).await;
     summary.status = match &outcome {
         Ok(true) if summary.failed_scopes.is_empty() => Status::Succeeded,
@@ -192,6 +195,7 @@ async fn slices(
         region: &job.region,
         concessions_included: job.concessions_included,
         freshness_limit_secs: job.freshness_limit_secs,
+        follows: matches!(job.read, Read::Changes { .. }).then(|| job.stream.name.to_owned()),
     };
     let request = Request { stream: job.stream.name.to_owned(), read: job.read.clone(), resume, only: job.only.clone() };
     let mut events = guarded(&job.stream, job.source.read(request));
@@ -276,6 +280,7 @@ struct Writer<'a> {
     region: &'a str,
     concessions_included: bool,
     freshness_limit_secs: i64,
+    follows: Option<String>,
 }
 
 impl Writer<'_> {
@@ -308,6 +313,7 @@ impl Writer<'_> {
             observed_at: pending.observed_at,
             complete,
             cursor,
+            follows: self.follows.clone(),
             rejects,
             notes: pending.notes,
         };

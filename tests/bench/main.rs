@@ -263,6 +263,7 @@ async fn load(pool: &PgPool, target: &Target, batches: impl Iterator<Item = arro
         observed_at: DateTime::<Utc>::UNIX_EPOCH,
         complete: std::collections::BTreeMap::new(),
         cursor: None,
+            follows: None,
         rejects: Vec::new(),
         notes: Vec::new(),
     };

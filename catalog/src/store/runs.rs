@@ -118,6 +118,17 @@ pub async fn resumable(pool: &PgPool, pipeline: &str, request: &Value, since: Da
     Ok(row.as_ref().map(run).filter(|r| !matches!(r.status, Status::Succeeded | Status::Partial)))
 }
 
+/// Where the last reading of a stream's changes ended.
+pub async fn cursor(pool: &PgPool, pipeline: &str, stream: &str) -> Result<Option<Cursor>> {
+    let cursor: Option<Value> = sqlx::query_scalar("select cursor from ops.cursors where pipeline = $1 and stream = $2")
+        .bind(pipeline)
+        .bind(stream)
+        .fetch_optional(pool)
+        .await
+        .map_err(|e| fault("cannot read the stream's cursor", e))?;
+    Ok(cursor.map(Cursor))
+}
+
 /// Opens a run in the ledger.
 pub async fn start(
     pool: &PgPool,
@@ -224,6 +235,19 @@ pub async fn commit_slice(
             format!("slice {} was committed by another worker", slice.id),
         )
         .hint("Nothing is lost: the other worker goes on. Look at `propflow status`."));
+    }
+    if let (Some(stream), Some(cursor)) = (&slice.follows, &slice.cursor) {
+        sqlx::query(
+            "insert into ops.cursors (pipeline, stream, cursor, run_id) values ($1, $2, $3, $4) \
+             on conflict (pipeline, stream) do update set cursor = excluded.cursor, run_id = excluded.run_id, updated_at = now()",
+        )
+        .bind(&slice.pipeline)
+        .bind(stream)
+        .bind(&cursor.0)
+        .bind(slice.id.run)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| fault(what, e))?;
     }
     sqlx::query("insert into ops.slices (run_id, number, observed_at, rows) values ($1, $2, $3, $4)")
         .bind(slice.id.run)
