@@ -577,7 +577,8 @@ impl Worker {
                 let turn = this.running.spawn(async move { worker.turn(id.to_string(), payload).await });
                 async move { turn.await.map_err(|e| Box::new(e) as Box<dyn std::error::Error + Send + Sync>) }
             });
-        match worker.run().await {
+        // Boxed, since the compiler cannot see otherwise that this may be spawned.
+        match worker.run().boxed().await {
             Ok(()) => Err(Fault::remote("the queue's connection ended")),
             Err(e) => Err(Fault::remote("the queue cannot be read").because(e)),
         }
