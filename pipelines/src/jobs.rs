@@ -202,7 +202,8 @@ impl Default for Options {
 /// Brings the queue's tables up to date. Needs a database user that may create the extensions `hstore` and `pgcrypto`,
 /// or finds them there.
 pub async fn setup(pool: &PgPool) -> Result<()> {
-    PostgresStorage::setup(pool).await.map_err(|e| match e {
+    // Boxed, since the compiler cannot see otherwise that callers may be spawned.
+    PostgresStorage::setup(pool).boxed().await.map_err(|e| match e {
         apalis_postgres::Error::Database(e) => fault("cannot prepare the job queue", e),
         other => Fault::us("cannot prepare the job queue").because(other),
     })
@@ -576,7 +577,8 @@ impl Worker {
                 let turn = this.running.spawn(async move { worker.turn(id.to_string(), payload).await });
                 async move { turn.await.map_err(|e| Box::new(e) as Box<dyn std::error::Error + Send + Sync>) }
             });
-        match worker.run().await {
+        // Boxed, since the compiler cannot see otherwise that this may be spawned.
+        match worker.run().boxed().await {
             Ok(()) => Err(Fault::remote("the queue's connection ended")),
             Err(e) => Err(Fault::remote("the queue cannot be read").because(e)),
         }
