@@ -44,6 +44,31 @@ pub struct Slice {
     pub notes: Vec<Note>,
 }
 
+/// What became of a slice's rows of one dataset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Rows that came in.
+    pub received: u64,
+    /// Rows that were new.
+    pub inserted: u64,
+    /// Rows that replaced another.
+    pub updated: u64,
+    /// Rows that were there already, equal.
+    pub unchanged: u64,
+    /// Rows that left their snapshot.
+    pub deleted: u64,
+}
+
+impl std::ops::AddAssign for Receipt {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.deleted += other.deleted;
+    }
+}
+
 /// One value of a dataset's scope column, held whole by a slice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {

@@ -213,7 +213,7 @@ impl Client {
     async fn recover(&self, failed: Failed, tries: &mut u32) -> Result<(), Refusal> {
         *tries += 1;
         if let Some(pause) = failed.pause {
-            let told = self.quota.pause(&self.account, pause.min(LONGEST_PAUSE)).await;
+            let told = self.quota.pause(&self.account, &self.limits.budget(), pause.min(LONGEST_PAUSE)).await;
             told.map_err(|fault| Refusal { cause: failed.refusal.cause, fault })?;
         }
         let wait = failed.pause.unwrap_or_else(|| self.backoff(*tries - 1));

@@ -272,8 +272,12 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             let summary = copy(&app, Copy { source, dest, only, currency, region }, stop).await?;
             print_summary(out, &summary, began, common.json)
         }
-        Command::Sql(options) => {
-            sql::run(&app, options, if common.json { Some(Format::Json) } else { None }, out).await?;
+        Command::Sql(mut options) => {
+            if common.json {
+                options.format = Format::Json;
+            }
+            options.width = terminal_size::terminal_size_of(&*out).map(|(width, _)| width.0);
+            ask(&app, &mut options, out).await?;
             Ok(End::Done)
         }
         Command::Status { run, pipeline, limit } => with_database(&app, async |database| books::status(database, run, pipeline.as_deref(), limit, common.json, &mut io::stdout()).await).await,
@@ -321,6 +325,18 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             Ok(End::Done)
         }
     }
+}
+
+/// Answers a query; for one to the database, that is the app's, or the private server.
+async fn ask(app: &App, options: &mut sql::Options, out: &mut dyn Write) -> Result<()> {
+    if !options.db {
+        return sql::run(options, out).await.map(|_| ());
+    }
+    let database = app.database().await?;
+    options.database_url = Some(database.url.clone());
+    let answered = sql::run(options, out).await;
+    database.close().await;
+    answered.map(|_| ())
 }
 
 /// Writes one line to standard output. A reader that went away, as `head` does, is no fault of anybody.

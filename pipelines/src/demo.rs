@@ -164,9 +164,9 @@ async fn play(
     }
 
     say(out, format_args!("\n3. Three questions of an analyst, in SQL over the lake and the serving tables.\n"))?;
-    ask(&app, out, "What does the cheapest two-bedroom of each property cost, all required fees included?", None, CHEAPEST, &stage.database).await?;
-    ask(&app, out, "How many units are on offer per floor plan size, and at which rent?", Some(lake), BY_SIZE, &stage.database).await?;
-    ask(&app, out, "Which prices moved since the morning?", Some(lake), MOVED, &stage.database).await?;
+    ask(out, "What does the cheapest two-bedroom of each property cost, all required fees included?", None, CHEAPEST, &stage.database).await?;
+    ask(out, "How many units are on offer per floor plan size, and at which rent?", Some(lake), BY_SIZE, &stage.database).await?;
+    ask(out, "Which prices moved since the morning?", Some(lake), MOVED, &stage.database).await?;
 
     say(out, format_args!("4. The books."))?;
     let runs = crate::cli::latest_runs(&stage.database, None, 10).await?;
@@ -196,7 +196,6 @@ from price_changes where previous_rent is not null and rent is not null and rent
 order by abs(rent - previous_rent) desc, unit_number, lease_term_months limit 8";
 
 async fn ask(
-    app: &App,
     out: &mut dyn Write,
     question: &str,
     lake: Option<&std::path::Path>,
@@ -205,11 +204,18 @@ async fn ask(
 ) -> Result<()> {
     print(out, format_args!("{question}"))?;
     print(out, format_args!("  {}\n", query.split_whitespace().collect::<Vec<_>>().join(" ")))?;
-    let options = match lake {
-        Some(lake) => sql::Options::over_lake(query, lake, Format::Table),
-        None => sql::Options::over_database(query, &database.url, Format::Table),
+    let options = sql::Options {
+        sql: Some(query.to_owned()),
+        lake: lake.map(|l| l.display().to_string()),
+        as_of: None,
+        print_views: false,
+        db: lake.is_none(),
+        format: Format::Table,
+        timeout_secs: 60,
+        database_url: Some(database.url.clone()),
+        width: None,
     };
-    sql::run(app, options, None, out).await?;
+    sql::run(&options, out).await?;
     wrote(writeln!(out))
 }
 
@@ -233,7 +239,7 @@ async fn pull(app: &App, stage: &Stage, out: &mut dyn Write, stop: &Cancellation
     let counts = rows
         .iter()
         .map(|r| {
-            let counts = catalog::store::runs::Counts {
+            let counts = catalog::Receipt {
                 received: number(r, "received"),
                 inserted: number(r, "inserted"),
                 updated: number(r, "updated"),

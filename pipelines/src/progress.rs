@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use catalog::store::runs::Counts;
+use catalog::Receipt;
 use uuid::Uuid;
 
 /// Something that happened in a run.
@@ -25,7 +25,7 @@ pub enum Progress<'a> {
         /// Its number.
         number: u32,
         /// Rows by dataset.
-        rows: &'a BTreeMap<String, Counts>,
+        rows: &'a BTreeMap<String, Receipt>,
     },
     /// A scope could not be read; the run goes on.
     ScopeFailed {

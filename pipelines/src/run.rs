@@ -11,14 +11,14 @@ use std::sync::Arc;
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use catalog::slice::Scope;
-use catalog::store::runs::{self, Counts, Status};
-use catalog::{Clock, Cursor, Dataset, Env, Fault, Note, Quota, Reject, RejectKind, Result, Retry, Slice, SliceId};
+use catalog::store::runs::{self, Status};
+use catalog::{Clock, Cursor, Dataset, Env, Fault, Note, Quota, Receipt, Reject, RejectKind, Result, Retry, Slice, SliceId};
 use chrono::{DateTime, TimeDelta, Utc};
 use connectors::{Event, Read, Request, Source, Stream, guarded};
 use futures::StreamExt;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sinks::{Receipt, Sink, Target};
+use sinks::{Sink, Target};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use transforms::{Inputs, Model, SliceInfo};
@@ -86,7 +86,7 @@ pub struct Summary {
     /// Slices that this process committed.
     pub slices: u32,
     /// Rows by dataset.
-    pub rows: BTreeMap<String, Counts>,
+    pub rows: BTreeMap<String, Receipt>,
     /// Rows that were not loaded, and values left unknown.
     pub rejected_rows: u64,
     /// Values left unknown.
@@ -317,7 +317,7 @@ impl Writer<'_> {
             rejects,
             notes: pending.notes,
         };
-        let mut rows: BTreeMap<String, Counts> = BTreeMap::new();
+        let mut rows: BTreeMap<String, Receipt> = BTreeMap::new();
         // The keeper of the cursor commits last: whatever it has committed, the others have too.
         let keeper = sinks.iter().position(|s| s.abilities().keeps_cursor);
         let order = (0..sinks.len()).filter(|i| Some(*i) != keeper).chain(keeper);
@@ -329,7 +329,7 @@ impl Writer<'_> {
                     sink.write(dataset, batch.clone()).await?;
                 }
             }
-            rows = counts(sink.commit(&slice).await?);
+            rows = sink.commit(&slice).await?;
         }
         if keeper.is_none() && let Some(pool) = &self.world.ledger {
             let failed = |e| catalog::store::pg::fault("cannot write the slice into the ledger", e);
@@ -340,7 +340,7 @@ impl Writer<'_> {
         self.world.observer.on(&Progress::Committed { number: id.number, rows: &rows });
         summary.slices += 1;
         for (dataset, count) in rows {
-            add(summary.rows.entry(dataset).or_default(), &count);
+            *summary.rows.entry(dataset).or_default() += count;
         }
         for reject in &slice.rejects {
             match reject.kind {
@@ -367,30 +367,6 @@ impl Writer<'_> {
         }
         complete
     }
-}
-
-fn counts(receipts: BTreeMap<String, Receipt>) -> BTreeMap<String, Counts> {
-    receipts
-        .into_iter()
-        .map(|(dataset, r)| {
-            let counts = Counts {
-                received: r.received,
-                inserted: r.inserted,
-                updated: r.updated,
-                unchanged: r.unchanged,
-                deleted: r.deleted,
-            };
-            (dataset, counts)
-        })
-        .collect()
-}
-
-fn add(sum: &mut Counts, count: &Counts) {
-    sum.received += count.received;
-    sum.inserted += count.inserted;
-    sum.updated += count.updated;
-    sum.unchanged += count.unchanged;
-    sum.deleted += count.deleted;
 }
 
 fn merge_notes(notes: &mut Vec<Note>, more: Vec<Note>) {

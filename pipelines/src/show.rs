@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use catalog::store::runs::{Counts, Run, Status};
-use catalog::{Fault, Note};
+use catalog::store::runs::{Run, Status};
+use catalog::{Fault, Note, Receipt};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -117,7 +117,7 @@ pub fn summary(out: &mut dyn Write, summary: &Summary, took: Duration) -> io::Re
 }
 
 /// Row counts as a table.
-pub fn counts(rows: &BTreeMap<String, Counts>) -> Table {
+pub fn counts(rows: &BTreeMap<String, Receipt>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["dataset", "rows", "new", "changed", "equal", "gone"]);
     for (dataset, c) in rows {

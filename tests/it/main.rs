@@ -7,10 +7,10 @@ mod lake;
 mod mits;
 mod models;
 mod parquet;
-
-mod postgres;
-mod resman;
+mod pipeline;
+// mod postgres;
 mod quota;
+mod resman;
 mod simulator;
 mod slt;
 mod tidy;

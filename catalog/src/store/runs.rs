@@ -10,7 +10,7 @@ use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::pg::fault;
-use crate::{Cursor, Fault, Note, Reject, Result, Retry, Slice};
+use crate::{Cursor, Fault, Note, Receipt, Reject, Result, Retry, Slice};
 
 /// How a run ended, or that it has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,21 +184,6 @@ pub async fn finish(
     Ok(())
 }
 
-/// Rows of one dataset in one slice, for the ledger.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Counts {
-    /// Rows that came in.
-    pub received: u64,
-    /// Rows that were new.
-    pub inserted: u64,
-    /// Rows that replaced another.
-    pub updated: u64,
-    /// Rows that were there already, equal.
-    pub unchanged: u64,
-    /// Rows that left.
-    pub deleted: u64,
-}
-
 /// Writes a slice into the books: its row counts, the run's cursor, rejects and notes, the freshness of the scopes it
 /// holds whole. Call it inside the transaction that makes the slice's rows durable.
 ///
@@ -207,7 +192,7 @@ pub struct Counts {
 pub async fn commit_slice(
     tx: &mut PgConnection,
     slice: &Slice,
-    rows: &BTreeMap<String, Counts>,
+    rows: &BTreeMap<String, Receipt>,
     freshness_limit_secs: i64,
 ) -> Result<()> {
     let number = i32::try_from(slice.id.number).map_err(|_| Fault::us("a run cannot have that many slices"))?;

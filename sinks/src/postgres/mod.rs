@@ -19,7 +19,7 @@ use arrow::compute::filter_record_batch;
 use async_trait::async_trait;
 use catalog::slice::Scope;
 use catalog::store::pg::fault;
-use catalog::store::runs::{Counts, commit_slice};
+use catalog::store::runs::commit_slice;
 use catalog::{Component, Dataset, Env, Fault, Kind, Result, SecretRef, Slice, SliceId, WriteMode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use self::digests::{KeySet, ScopeState, Store};
 use self::names::literal;
 pub use self::names::quote;
-pub use self::serving::create_views;
+pub use self::serving::{create_views, migrate};
 use self::table::{Load, Table};
 use crate::{Abilities, Receipt, Sink, Target, rows};
 
@@ -295,10 +295,9 @@ impl PostgresSink {
         Ok(())
     }
 
-    async fn try_commit(&mut self, slice: &Slice) -> Result<Receipt> {
+    async fn try_commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
         self.transaction().await?;
         let names: Vec<String> = self.tables.keys().cloned().collect();
-        let mut total = Receipt::default();
         let mut counts = BTreeMap::new();
         for name in names {
             if self.tables.get(&name).is_some_and(|t| !t.load.pending.is_empty()) {
@@ -313,9 +312,7 @@ impl PostgresSink {
             settle(tx, &self.digests, table, slice, complete, trust).await?;
             let receipt = table.load.receipt;
             if receipt != Receipt::default() {
-                let Receipt { received, inserted, updated, unchanged, deleted } = receipt;
-                counts.insert(name, Counts { received, inserted, updated, unchanged, deleted });
-                total += receipt;
+                counts.insert(name, receipt);
             }
         }
         let (ledger, limit) = (self.options.ledger, self.options.freshness_limit_secs);
@@ -325,7 +322,7 @@ impl PostgresSink {
         }
         tables::run(tx, "cannot commit the slice", "commit".to_owned()).await?;
         self.open = false;
-        Ok(total)
+        Ok(counts)
     }
 }
 
@@ -405,7 +402,7 @@ impl Sink for PostgresSink {
         written
     }
 
-    async fn commit(&mut self, slice: &Slice) -> Result<Receipt> {
+    async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
         if self.slice != Some(slice.id) {
             return Err(Fault::us(format!("slice {} was not begun", slice.id)));
         }
