@@ -141,7 +141,11 @@ impl Schedule {
 
 impl fmt::Debug for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Schedule").field("name", &self.name).field("cron", &self.cron).field("zone", &self.zone).finish()
+        f.debug_struct("Schedule")
+            .field("name", &self.name)
+            .field("cron", &self.cron)
+            .field("zone", &self.zone)
+            .finish()
     }
 }
 
@@ -157,8 +161,9 @@ fn expression(name: &str, text: &str) -> Result<cron::Schedule> {
     let any = |field: &str| matches!(field, "*" | "?");
     let &[minute, hour, day, month, weekday] = rest else { return Err(refuse("is incomplete")) };
     if !any(day) && !any(weekday) {
-        return Err(refuse("restricts both the day of the month and the weekday")
-            .hint("Programs disagree on what that means. Write two expressions: one with the day, one with the weekday."));
+        return Err(refuse("restricts both the day of the month and the weekday").hint(
+            "Programs disagree on what that means. Write two expressions: one with the day, one with the weekday.",
+        ));
     }
     let weekday = weekdays(weekday).ok_or_else(|| refuse(&format!("has `{weekday}` as its weekday")))?;
     let parsed: cron::Schedule = format!("{second} {minute} {hour} {day} {month} {weekday}").parse().map_err(|_| {
