@@ -87,8 +87,7 @@ impl Schedule {
     pub fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let local = after.with_timezone(&self.zone).naive_local();
         let first = |cron: &cron::Schedule| {
-            let next = cron.after(&local.and_utc()).map(|t| self.instant(t.naive_utc())).find(|t| *t > after);
-            next
+            cron.after(&local.and_utc()).map(|t| self.instant(t.naive_utc())).find(|t| *t > after)
         };
         self.parsed.iter().filter_map(first).min()
     }
@@ -99,8 +98,7 @@ impl Schedule {
         let end = self.last_wall_clock(until);
         let end = end.with_nanosecond(0).unwrap_or(end) + TimeDelta::seconds(1);
         let newest = |cron: &cron::Schedule| {
-            let newest = cron.after(&end.and_utc()).next_back().map(|t| self.instant(t.naive_utc()));
-            newest
+            cron.after(&end.and_utc()).next_back().map(|t| self.instant(t.naive_utc()))
         };
         self.parsed.iter().filter_map(newest).max().filter(|t| *t > after && *t <= until)
     }
