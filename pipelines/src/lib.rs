@@ -3,3 +3,6 @@
 pub mod embedded;
 pub mod jobs;
 pub mod schedule;
+pub mod lake;
+pub mod render;
+pub mod sql;

@@ -7,10 +7,16 @@ use catalog::Entry;
 
 pub mod sink;
 
+pub mod memory;
+pub mod parquet;
+pub mod postgres;
+mod rows;
+
 pub use sink::{Abilities, Receipt, Sink, Target};
 
 /// Every sink, in the order of `propflow list`.
-pub static ALL: &[Entry<dyn Sink>] = &[];
+pub static ALL: &[Entry<dyn Sink>] =
+    &[Entry::of::<postgres::Postgres>(), Entry::of::<parquet::Parquet>(), Entry::of::<memory::Memory>()];
 
 /// The sink of that name.
 pub fn find(name: &str) -> Option<&'static Entry<dyn Sink>> {

@@ -107,14 +107,14 @@ impl fmt::Debug for Model {
 }
 
 impl Model {
-    /// Reads a model from its text. The header is the run of comment lines at the top; in it, a line `word: …` is a
-    /// setting, `inputs`, `key` and `check` may come again, and any other line is for people.
+    /// Reads a model from its text. The header is the run of comment lines at the top up to an empty one, behind which is
+    /// what people should know; in it, a line `word: …` is a setting, and `inputs`, `key` and `check` may come again.
     ///
     /// # Errors
     /// A header without its parts, with an unknown word, or with a name or a key that the catalog does not know.
     pub fn parse(text: &str) -> Result<Self> {
         let mut settings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for line in text.lines().map_while(|l| l.strip_prefix("--")) {
+        for line in text.lines().map_while(|l| l.strip_prefix("--")).take_while(|l| !l.trim().is_empty()) {
             let Some((word, value)) = line.trim().split_once(": ") else { continue };
             if ["model", "layer", "about", "inputs", "key", "check"].contains(&word) {
                 settings.entry(word).or_default().push(value.trim());

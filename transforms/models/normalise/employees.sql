@@ -40,7 +40,7 @@ left join pairs p on p.property_id = e.property_id and p.employee_id = e.employe
 left join v1 on v1.property_id = p.property_id and v1.agent_id = p.agent_id
 union all
 select
-  v1.property_id, v1.agent_id, v1.agent_id, get_field(person_name(v1.name), 'given'),
+  v1.property_id, v1.agent_id as employee_id, v1.agent_id, get_field(person_name(v1.name), 'given'),
   get_field(person_name(v1.name), 'family'), v1.name, v1.email, null, v1.role, null, true
 from v1
 left anti join pairs p on p.property_id = v1.property_id and p.agent_id = v1.agent_id

@@ -45,7 +45,7 @@ pub fn snake(text: &str) -> Option<String> {
     while let Some(c) = letters.next() {
         if c.is_alphanumeric() {
             // A capital starts a word after a small letter (`notReady`) and before one (`MITSFeed`).
-            let starts = c.is_uppercase()
+            let starts = c.is_ascii_uppercase()
                 && former.is_some_and(|f: char| {
                     f.is_lowercase()
                         || f.is_numeric()

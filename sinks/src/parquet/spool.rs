@@ -1,0 +1,207 @@
+//! One dataset of the slice under way, on its way into a file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch, StringArray};
+use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::SchemaRef;
+use catalog::{Dataset, Fault, Result, SliceId, WriteMode};
+use chrono::{DateTime, Utc};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use tempfile::{NamedTempFile, TempPath};
+
+use super::{io_fault, lake_schema, stamp};
+use crate::{Target, rows};
+
+/// Buffers batches; when told to, sorts what it has and adds it to a temporary file as a row group.
+pub(super) struct Spool {
+    dataset: Dataset,
+    mode: WriteMode,
+    schema: SchemaRef,
+    pending: Vec<RecordBatch>,
+    bytes: usize,
+    received: u64,
+    /// Sorted runs that are encoded already, without the lake's own columns.
+    runs: Vec<(TempPath, u64)>,
+    /// By key hash the last run that holds the key. Filled only when there is more than one run.
+    keys: HashMap<u64, u32>,
+    /// Whether a key is in two runs.
+    twice: bool,
+}
+
+impl Spool {
+    pub(super) fn new(target: &Target) -> Self {
+        Self {
+            schema: target.dataset.schema(),
+            dataset: target.dataset.clone(),
+            mode: target.mode,
+            pending: Vec::new(),
+            bytes: 0,
+            received: 0,
+            runs: Vec::new(),
+            keys: HashMap::new(),
+            twice: false,
+        }
+    }
+
+    pub(super) fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        let batch = rows::conform(&self.dataset, &self.schema, batch)?;
+        self.received += batch.num_rows() as u64;
+        if batch.num_rows() > 0 {
+            self.bytes += batch.get_array_memory_size();
+            self.pending.push(batch);
+        }
+        Ok(())
+    }
+
+    pub(super) fn buffered(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Moves what is buffered into a run on disk.
+    pub(super) fn encode(&mut self, folder: &Path) -> Result<()> {
+        let Some(batch) = self.sorted()? else { return Ok(()) };
+        let run = u32::try_from(self.runs.len()).unwrap_or(u32::MAX);
+        if self.keyed() {
+            for hash in rows::key_hashes(&self.dataset, &batch) {
+                self.twice |= self.keys.insert(hash, run).is_some();
+            }
+        }
+        let file = temp(folder)?;
+        let mut writer = writer(&self.dataset, &self.schema, file.as_file(), batch.num_rows(), folder)?;
+        writer.write(&batch).and_then(|()| writer.close().map(|_| ())).map_err(|e| failed(folder, e))?;
+        self.runs.push((file.into_temp_path(), batch.num_rows() as u64));
+        Ok(())
+    }
+
+    /// Writes the file. `None` when the slice has no rows of this dataset.
+    pub(super) fn finish(
+        mut self,
+        folder: &Path,
+        observed_at: DateTime<Utc>,
+        slice: SliceId,
+    ) -> Result<Option<(TempPath, u64)>> {
+        if !self.runs.is_empty() {
+            self.encode(folder)?;
+        }
+        let last = self.sorted()?;
+        let expected = last.as_ref().map_or_else(
+            || self.runs.iter().map(|(_, rows)| usize::try_from(*rows).unwrap_or(usize::MAX)).max().unwrap_or(0),
+            RecordBatch::num_rows,
+        );
+        if expected == 0 {
+            return Ok(None);
+        }
+        let schema = lake_schema(&self.dataset);
+        let stamped = |batch: &RecordBatch| -> Result<RecordBatch> {
+            let mut columns = batch.columns().to_vec();
+            columns.push(Arc::new(stamp(observed_at, batch.num_rows())));
+            let id = slice.to_string();
+            columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(id, batch.num_rows()))));
+            Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+        };
+        let file = temp(folder)?;
+        let mut writer = writer(&self.dataset, &schema, file.as_file(), expected, folder)?;
+        let mut count = 0;
+        if let Some(batch) = last {
+            writer.write(&stamped(&batch)?).map_err(|e| failed(folder, e))?;
+            count += batch.num_rows() as u64;
+        }
+        for (number, (path, _)) in (0_u32..).zip(&self.runs) {
+            let run = File::open(path).map_err(|e| io_fault("read", path, e))?;
+            let reader = ParquetRecordBatchReaderBuilder::try_new(run)
+                .and_then(|b| b.with_batch_size(8192).build())
+                .map_err(|e| failed(folder, e))?;
+            for batch in reader {
+                let mut batch = batch?.with_schema(Arc::clone(&self.schema))?;
+                if self.twice {
+                    // The last one wins: a row gives way to its key in a later run.
+                    let keep: BooleanArray = rows::key_hashes(&self.dataset, &batch)
+                        .iter()
+                        .map(|hash| Some(self.keys.get(hash) == Some(&number)))
+                        .collect();
+                    batch = filter_record_batch(&batch, &keep)?;
+                }
+                writer.write(&stamped(&batch)?).map_err(|e| failed(folder, e))?;
+                count += batch.num_rows() as u64;
+            }
+            writer.flush().map_err(|e| failed(folder, e))?;
+        }
+        writer.close().map_err(|e| failed(folder, e))?;
+        Ok(Some((file.into_temp_path(), count)))
+    }
+
+    fn keyed(&self) -> bool {
+        self.mode != WriteMode::Append && self.dataset.columns.iter().any(|c| c.key)
+    }
+
+    /// What is buffered, one row a key, in the order of the keys.
+    fn sorted(&mut self) -> Result<Option<RecordBatch>> {
+        let pending = std::mem::take(&mut self.pending);
+        self.bytes = 0;
+        if pending.is_empty() {
+            return Ok(None);
+        }
+        let mut batch = concat_batches(&self.schema, &pending)?;
+        drop(pending);
+        if self.keyed() {
+            if let Some(last) = rows::last_of_each_key(&self.dataset, &batch)? {
+                batch = last;
+            }
+        }
+        let columns: Vec<SortColumn> = rows::pick(&batch, &self.dataset.key())
+            .into_iter()
+            .map(|values| SortColumn { values, options: None })
+            .collect();
+        if columns.is_empty() {
+            return Ok(Some(batch));
+        }
+        let order = lexsort_to_indices(&columns, None)?;
+        Ok(Some(take_record_batch(&batch, &order)?))
+    }
+}
+
+fn temp(folder: &Path) -> Result<NamedTempFile> {
+    NamedTempFile::new_in(folder).map_err(|e| io_fault("write to", folder, e))
+}
+
+fn writer<'a>(
+    dataset: &Dataset,
+    schema: &SchemaRef,
+    file: &'a File,
+    expected: usize,
+    folder: &Path,
+) -> Result<ArrowWriter<&'a File>> {
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_created_by(concat!("propflow ", env!("CARGO_PKG_VERSION")).to_owned());
+    for key in dataset.key() {
+        let path = ColumnPath::from(key.to_owned());
+        properties = properties.set_column_bloom_filter_enabled(path.clone(), true);
+        properties = properties.set_column_bloom_filter_max_ndv(path, expected.max(1) as u64);
+    }
+    ArrowWriter::try_new(file, Arc::clone(schema), Some(properties.build())).map_err(|e| failed(folder, e))
+}
+
+fn failed(folder: &Path, error: ParquetError) -> Fault {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+            Ok(io) => io_fault("write to", &PathBuf::from(folder), *io),
+            Err(other) => Fault::us("Parquet could not be encoded").because(other),
+        },
+        other => Fault::us("Parquet could not be encoded").because(other),
+    }
+}

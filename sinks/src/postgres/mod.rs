@@ -1,0 +1,719 @@
+//! PostgreSQL: binary `COPY` into a staging table, then a merge by key, in one transaction with the books.
+//! `README.md` beside this file says what it promises and what it costs.
+
+mod decode;
+mod digests;
+mod encode;
+mod names;
+mod serving;
+mod table;
+mod tables;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::filter_record_batch;
+use async_trait::async_trait;
+use catalog::slice::Scope;
+use catalog::store::pg::fault;
+use catalog::store::runs::{Counts, commit_slice};
+use catalog::{Component, Dataset, Env, Fault, Kind, Result, SecretRef, Slice, SliceId, WriteMode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool};
+
+use self::digests::{KeySet, ScopeState, Store};
+use self::names::literal;
+pub use self::names::quote;
+pub use self::serving::create_views;
+use self::table::{Load, Table};
+use crate::{Abilities, Receipt, Sink, Target, rows};
+
+/// Rows held in memory before they go to the server, over all tables, in bytes of Arrow.
+const BUFFER_BYTES: usize = 16 << 20;
+/// Bytes handed to the connection at once.
+const SEND_BYTES: usize = 1 << 20;
+/// Staged rows from which the planner is told their number; below it guesses well enough.
+const ANALYZE_ROWS: i64 = 5_000;
+
+/// The component `postgres`.
+#[derive(Debug)]
+pub struct Postgres;
+
+/// Settings of `postgres`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the URL of the database is: `env:NAME` or `file:/path`. Or the URL itself, for a one-off copy.
+    url: String,
+    /// The schema that holds the tables. It is made when it is missing.
+    #[serde(default = "core")]
+    schema: String,
+    /// After how many hours without news a property counts as stale.
+    #[serde(default = "thirty")]
+    freshness_limit_hours: u32,
+    /// Compare every row with the table itself, not with what was last written. Slower; mends rows that someone else
+    /// changed.
+    #[serde(default)]
+    verify: bool,
+}
+
+fn core() -> String {
+    "core".to_owned()
+}
+
+fn thirty() -> u32 {
+    30
+}
+
+impl fmt::Debug for Config {
+    /// Leaves the URL out: it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("schema", &self.schema).field("verify", &self.verify).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Component for Postgres {
+    type Live = dyn Sink;
+    type Config = Config;
+    const NAME: &'static str = "postgres";
+    const ABOUT: &'static str = "PostgreSQL tables, merged by key";
+
+    async fn open(config: Config, _env: Env) -> Result<Box<dyn Sink>> {
+        let url = match config.url.split_once(':') {
+            Some(("env" | "file", _)) => {
+                Cow::Owned(resolved(&SecretRef::parse(&config.url)?)?)
+            }
+            _ => Cow::Borrowed(config.url.as_str()),
+        };
+        let options: PgConnectOptions = url.parse().map_err(|_| {
+            Fault::user("the database URL is not one that PostgreSQL understands")
+                .hint("Write it as `postgres://user:password@host:5432/name`.")
+        })?;
+        let pool = PgPoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(std::time::Duration::from_secs(10))
+            .connect_lazy_with(options.application_name("propflow"));
+        let options = Options {
+            schema: config.schema,
+            freshness_limit_secs: i64::from(config.freshness_limit_hours) * 3600,
+            ledger: false,
+            verify: config.verify,
+        };
+        Ok(Box::new(PostgresSink::new(pool, options)))
+    }
+
+    /// `postgres://user@host/name`; the word before the first colon is the component's name, so the rest of the URL
+    /// follows it as it stands.
+    fn address(rest: &str) -> Option<Value> {
+        rest.starts_with("//").then(|| json!({ "url": format!("postgres:{rest}") }))
+    }
+}
+
+fn resolved(secret: &SecretRef) -> Result<String> {
+    use secrecy::ExposeSecret as _;
+    Ok(secret.resolve()?.expose_secret().to_owned())
+}
+
+/// How a [`PostgresSink`] works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Options {
+    /// The schema that holds the tables.
+    pub schema: String,
+    /// After how many seconds without news a scope counts as stale.
+    pub freshness_limit_secs: i64,
+    /// Whether propflow's own books (`ops`) are in this database: then the slice is entered in the same transaction.
+    pub ledger: bool,
+    /// Whether to compare with the tables themselves and not with what was last written.
+    pub verify: bool,
+}
+
+impl Default for Options {
+    /// The engine's own database: schema `core`, books kept, thirty hours.
+    fn default() -> Self {
+        Self { schema: core(), freshness_limit_secs: 30 * 3600, ledger: true, verify: false }
+    }
+}
+
+/// The sink. It keeps one connection of its own, so that a slice that is dropped half-way is rolled back by the server.
+pub struct PostgresSink {
+    pool: PgPool,
+    options: Options,
+    digests: Store,
+    tables: BTreeMap<String, Table>,
+    connection: Option<PgConnection>,
+    open: bool,
+    slice: Option<SliceId>,
+}
+
+impl fmt::Debug for PostgresSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSink").field("options", &self.options).field("slice", &self.slice).finish_non_exhaustive()
+    }
+}
+
+impl PostgresSink {
+    /// A sink on this database.
+    pub fn new(pool: PgPool, options: Options) -> Self {
+        Self {
+            pool,
+            options,
+            digests: Store { table: "ops.digests".to_owned() },
+            tables: BTreeMap::new(),
+            connection: None,
+            open: false,
+            slice: None,
+        }
+    }
+
+    /// The sink's own connection, out of a transaction or in one.
+    async fn connection(&mut self) -> Result<&mut PgConnection> {
+        if self.connection.is_none() {
+            let connection = self.pool.acquire().await.map_err(|e| fault("cannot connect to PostgreSQL", e))?;
+            self.connection = Some(connection.detach());
+            self.open = false;
+        }
+        self.connection.as_mut().ok_or_else(|| Fault::us("the connection to PostgreSQL is gone"))
+    }
+
+    /// The same inside the slice's transaction, which starts here at the latest.
+    async fn transaction(&mut self) -> Result<&mut PgConnection> {
+        self.connection().await?;
+        let begin = !std::mem::replace(&mut self.open, true);
+        let connection = self.connection().await?;
+        if begin {
+            // Compiling a plan costs more than running it over one slice.
+            tables::run(connection, "cannot start a transaction", "begin; set local jit = off".to_owned()).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Drops the transaction with everything in it. The connection goes too: its state is not worth guessing.
+    fn abandon(&mut self) {
+        if self.open {
+            self.connection = None;
+            self.open = false;
+        }
+        self.slice = None;
+        for table in self.tables.values_mut() {
+            table.load = Load::default();
+        }
+    }
+
+    /// Sends what is buffered for a table.
+    async fn flush(&mut self, name: &str) -> Result<()> {
+        self.transaction().await?;
+        let trust = !self.options.verify;
+        let (Some(tx), Some(table)) = (self.connection.as_mut(), self.tables.get_mut(name)) else { return Ok(()) };
+        let batches = std::mem::take(&mut table.load.pending);
+        table.load.pending_bytes = 0;
+        let direct = match table.load.direct {
+            Some(direct) => direct,
+            None => {
+                let direct = claim_empty(tx, table).await?;
+                table.load.direct = Some(direct);
+                direct
+            }
+        };
+        lock_scopes(tx, &self.digests, table, scopes_of(table, &batches), direct, trust).await?;
+        let mut bytes = Vec::new();
+        let mut chosen = Vec::with_capacity(batches.len());
+        let mut count = 0;
+        for batch in &batches {
+            let send = choose(table, batch);
+            count += send.len();
+            chosen.push(send);
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        if direct {
+            bytes.extend_from_slice(encode::HEADER);
+            for (batch, send) in batches.iter().zip(&chosen) {
+                encode::rows(&mut bytes, &table.dataset, batch, send, None)?;
+            }
+            bytes.extend_from_slice(&encode::TRAILER);
+            let what = "cannot load rows";
+            tables::run(tx, what, "savepoint propflow_direct".to_owned()).await?;
+            match copy_in(tx, &table.sql.copy_direct, &bytes).await {
+                Ok(()) => {
+                    tables::run(tx, what, "release propflow_direct".to_owned()).await?;
+                    table.load.receipt.inserted += count as u64;
+                    return Ok(());
+                }
+                // A key is there twice. The rows so far, and these, take the long way.
+                Err(sqlx::Error::Database(e)) if e.is_unique_violation() => {
+                    tables::run(
+                        tx,
+                        what,
+                        format!("rollback to propflow_direct; {}; {}", table.sql.create_stage, table.sql.unload),
+                    )
+                    .await?;
+                    table.load.receipt.inserted = 0;
+                    table.load.direct = Some(false);
+                    table.load.staged = true;
+                    table.load.twice = true;
+                    bytes.clear();
+                }
+                Err(e) => return Err(load_fault(table, e)),
+            }
+        }
+        if !table.load.staged {
+            tables::run(tx, "cannot make a staging table", table.sql.create_stage.clone()).await?;
+            table.load.staged = true;
+        }
+        bytes.extend_from_slice(encode::HEADER);
+        for (batch, send) in batches.iter().zip(&chosen) {
+            encode::rows(&mut bytes, &table.dataset, batch, send, Some(table.load.ordinal))?;
+            table.load.ordinal += i64::try_from(send.len()).unwrap_or(i64::MAX);
+        }
+        bytes.extend_from_slice(&encode::TRAILER);
+        copy_in(tx, &table.sql.copy_stage, &bytes).await.map_err(|e| load_fault(table, e))
+    }
+
+    async fn try_write(&mut self, dataset: &str, batch: &RecordBatch) -> Result<()> {
+        let Some(table) = self.tables.get_mut(dataset) else {
+            return Err(Fault::us(format!("`{dataset}` was not prepared")));
+        };
+        let batch = without_nul(&table.dataset, rows::conform(&table.dataset, &table.schema, batch)?)?;
+        table.load.receipt.received += batch.num_rows() as u64;
+        table.load.pending_bytes += batch.get_array_memory_size();
+        if batch.num_rows() > 0 {
+            table.load.pending.push(batch);
+        }
+        while self.tables.values().map(|t| t.load.pending_bytes).sum::<usize>() > BUFFER_BYTES {
+            let biggest = self.tables.iter().max_by_key(|(_, t)| t.load.pending_bytes).map(|(name, _)| name.clone());
+            let Some(name) = biggest else { break };
+            self.flush(&name).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_commit(&mut self, slice: &Slice) -> Result<Receipt> {
+        self.transaction().await?;
+        let names: Vec<String> = self.tables.keys().cloned().collect();
+        let mut total = Receipt::default();
+        let mut counts = BTreeMap::new();
+        for name in names {
+            if self.tables.get(&name).is_some_and(|t| !t.load.pending.is_empty()) {
+                self.flush(&name).await?;
+            }
+            let trust = !self.options.verify;
+            let (Some(tx), Some(table)) = (self.connection.as_mut(), self.tables.get_mut(&name)) else { continue };
+            let complete = match table.mode {
+                WriteMode::Snapshot => slice.complete.get(&name).map_or(&[][..], Vec::as_slice),
+                _ => &[],
+            };
+            settle(tx, &self.digests, table, slice, complete, trust).await?;
+            let receipt = table.load.receipt;
+            if receipt != Receipt::default() {
+                let Receipt { received, inserted, updated, unchanged, deleted } = receipt;
+                counts.insert(name, Counts { received, inserted, updated, unchanged, deleted });
+                total += receipt;
+            }
+        }
+        let (ledger, limit) = (self.options.ledger, self.options.freshness_limit_secs);
+        let tx = self.transaction().await?;
+        if ledger {
+            commit_slice(tx, slice, &counts, limit).await?;
+        }
+        tables::run(tx, "cannot commit the slice", "commit".to_owned()).await?;
+        self.open = false;
+        Ok(total)
+    }
+}
+
+#[async_trait]
+impl Sink for PostgresSink {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            modes: &[WriteMode::Append, WriteMode::Upsert, WriteMode::Snapshot, WriteMode::History],
+            keeps_cursor: self.options.ledger,
+        }
+    }
+
+    async fn check(&self) -> Result<()> {
+        let what = "cannot reach PostgreSQL";
+        let mut connection = self.pool.acquire().await.map_err(|e| fault(what, e))?;
+        let (read_only, may_create): (bool, bool) = sqlx::query_as(
+            "select current_setting('transaction_read_only')::bool, \
+             case when exists (select from pg_namespace where nspname = $1) then has_schema_privilege($1, 'create') \
+             else has_database_privilege(current_database(), 'create') end",
+        )
+        .bind(&self.options.schema)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|e| fault(what, e))?;
+        if read_only {
+            return Err(Fault::user("the database is read-only").hint("Name the primary server, not a standby."));
+        }
+        if !may_create {
+            return Err(Fault::user(format!("the database user may not create tables in `{}`", self.options.schema))
+                .hint("Grant it `create` on the schema, or on the database when the schema is missing."));
+        }
+        Ok(())
+    }
+
+    async fn prepare(&mut self, targets: &[Target]) -> Result<()> {
+        self.abandon();
+        // A staging table on the former connection may have other columns.
+        self.connection = None;
+        let mut tables = BTreeMap::new();
+        for target in targets {
+            if let Some(c) = target.dataset.columns.iter().find(|c| c.key && c.kind == Kind::Json) {
+                return Err(Fault::user(format!("`{}.{}`: a JSON document cannot be a key", target.dataset.name, c.name)));
+            }
+            tables.insert(target.dataset.name.clone(), Table::new(target, &self.options.schema)?);
+        }
+        let schema = quote(&self.options.schema)?;
+        let mut tx = self.pool.begin().await.map_err(|e| fault("cannot connect to PostgreSQL", e))?;
+        let made = tables::prepare(&mut tx, &self.options.schema, targets).await?;
+        if !self.options.ledger {
+            self.digests.table = format!("{schema}.propflow_digests");
+            let sql = format!(
+                "create table if not exists {} (dataset text not null, scope text not null, digests bytea not null, \
+                 updated_at timestamptz not null default now(), primary key (dataset, scope)); \
+                 alter table {0} alter column digests set storage external",
+                self.digests.table
+            );
+            tables::run(&mut tx, "cannot make the table of digests", sql).await?;
+        }
+        let made: Vec<String> = made.iter().map(|name| format!("{}.{name}", self.options.schema)).collect();
+        self.digests.forget(&mut tx, &made).await?;
+        tx.commit().await.map_err(|e| fault("cannot prepare the tables", e))?;
+        self.tables = tables;
+        Ok(())
+    }
+
+    async fn begin(&mut self, slice: SliceId) -> Result<()> {
+        self.abandon();
+        self.slice = Some(slice);
+        Ok(())
+    }
+
+    async fn write(&mut self, dataset: &str, batch: RecordBatch) -> Result<()> {
+        let written = self.try_write(dataset, &batch).await;
+        if written.is_err() {
+            self.abandon();
+        }
+        written
+    }
+
+    async fn commit(&mut self, slice: &Slice) -> Result<Receipt> {
+        if self.slice != Some(slice.id) {
+            return Err(Fault::us(format!("slice {} was not begun", slice.id)));
+        }
+        let committed = self.try_commit(slice).await;
+        self.abandon();
+        committed
+    }
+}
+
+/// Whether the table is empty, and ours alone until the end: then rows need no staging.
+async fn claim_empty(tx: &mut PgConnection, table: &Table) -> Result<bool> {
+    if !matches!(table.mode, WriteMode::Upsert | WriteMode::Snapshot) || !is_empty(tx, table).await? {
+        return Ok(false);
+    }
+    let what = "cannot lock a table";
+    tables::run(tx, what, "savepoint propflow_claim".to_owned()).await?;
+    // Someone else is loading it: no waiting, since they may wait for a table of ours.
+    let locked = sqlx::raw_sql(AssertSqlSafe(table.sql.lock.clone())).execute(&mut *tx).await;
+    match locked {
+        Ok(_) => {
+            tables::run(tx, what, "release propflow_claim".to_owned()).await?;
+            is_empty(tx, table).await
+        }
+        Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("55P03") => {
+            tables::run(tx, what, "rollback to propflow_claim".to_owned()).await?;
+            Ok(false)
+        }
+        Err(e) => Err(fault(what, e)),
+    }
+}
+
+async fn is_empty(tx: &mut PgConnection, table: &Table) -> Result<bool> {
+    sqlx::query_scalar(AssertSqlSafe(table.sql.is_empty.clone()))
+        .fetch_one(tx)
+        .await
+        .map_err(|e| fault("cannot look at a table", e))
+}
+
+/// Loads what was last written to these scopes, unless it is loaded already.
+async fn lock_scopes(
+    tx: &mut PgConnection,
+    digests: &Store,
+    table: &mut Table,
+    mut scopes: Vec<String>,
+    empty: bool,
+    trust: bool,
+) -> Result<()> {
+    scopes.retain(|s| !table.load.scopes.contains_key(s));
+    scopes.sort_unstable();
+    scopes.dedup();
+    let locked = digests.lock(tx, &table.digest_name, &scopes, trust && !empty).await?;
+    // In an empty table nothing was written, whatever the digests say: someone may have emptied it.
+    table.load.scopes.extend(locked.into_iter().map(|(s, state)| (s, if empty { ScopeState::unknown(true) } else { state })));
+    Ok(())
+}
+
+fn scopes_of(table: &Table, batches: &[RecordBatch]) -> Vec<String> {
+    let Some(column) = table.digested() else { return Vec::new() };
+    let mut scopes = Vec::new();
+    for batch in batches {
+        let Some(values) = scope_values(batch, column) else { continue };
+        let mut last: Option<&str> = None;
+        for value in values.iter().flatten() {
+            if last != Some(value) {
+                scopes.push(value.to_owned());
+                last = Some(value);
+            }
+        }
+    }
+    scopes
+}
+
+fn scope_values<'a>(batch: &'a RecordBatch, column: &str) -> Option<&'a StringArray> {
+    batch.column_by_name(column).and_then(|a| a.as_string_opt::<i32>())
+}
+
+/// The rows of a batch that have to be sent.
+fn choose(table: &mut Table, batch: &RecordBatch) -> Vec<u32> {
+    let count = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
+    if table.mode == WriteMode::Append {
+        return (0..count).collect();
+    }
+    let keys = rows::key_hashes(&table.dataset, batch);
+    let Some(values) = table.digested().and_then(|c| scope_values(batch, c)).cloned() else {
+        for key in keys {
+            table.load.twice |= !table.load.keys.insert(key);
+        }
+        return (0..count).collect();
+    };
+    let hashes = rows::hash(table.seed, batch.columns());
+    let mut send = Vec::new();
+    let mut at = 0;
+    while at < values.len() {
+        // Rows of one scope come together, so that the scope is looked up once a run.
+        let scope = values.is_valid(at).then(|| values.value(at));
+        let mut end = at + 1;
+        while end < values.len() && values.is_valid(end).then(|| values.value(end)) == scope {
+            end += 1;
+        }
+        let state = scope.and_then(|s| table.load.scopes.get_mut(s));
+        match state {
+            Some(state) => {
+                for row in at..end {
+                    if state.take((keys[row], hashes[row])) {
+                        send.push(u32::try_from(row).unwrap_or(u32::MAX));
+                    }
+                }
+                table.load.twice |= state.twice;
+            }
+            None => {
+                for row in at..end {
+                    table.load.twice |= !table.load.keys.insert(keys[row]);
+                    send.push(u32::try_from(row).unwrap_or(u32::MAX));
+                }
+            }
+        }
+        at = end;
+    }
+    send
+}
+
+async fn copy_in(tx: &mut PgConnection, sql: &str, bytes: &[u8]) -> Result<(), sqlx::Error> {
+    let mut copy = tx.copy_in_raw(sql).await?;
+    for part in bytes.chunks(SEND_BYTES) {
+        copy.send(part).await?;
+    }
+    copy.finish().await.map(|_| ())
+}
+
+fn load_fault(table: &Table, error: sqlx::Error) -> Fault {
+    fault(&format!("cannot load rows into `{}`", table.dataset.name), error)
+}
+
+/// Merges what was staged, marks what left, saves the digests, counts.
+async fn settle(
+    tx: &mut PgConnection,
+    digests: &Store,
+    table: &mut Table,
+    slice: &Slice,
+    complete: &[Scope],
+    trust: bool,
+) -> Result<()> {
+    let what = format!("cannot merge rows into `{}`", table.dataset.name);
+    if table.mode == WriteMode::Append && table.load.receipt.received > 0 {
+        // The same slice once more replaces its rows.
+        sqlx::query(AssertSqlSafe(format!("delete from {} where {} = $1", table.sql.table, tables::SLICE)))
+            .bind(slice.id.to_string())
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| fault(&what, e))?;
+    }
+    if table.load.staged {
+        merge(tx, table, slice, &what).await?;
+    }
+    let scopes: Vec<String> = complete.iter().map(|s| s.value.clone()).collect();
+    lock_scopes(tx, digests, table, scopes, table.load.direct == Some(true), trust).await?;
+    let gone = withdraw(tx, table, complete, &what).await?;
+    if table.digested().is_some() {
+        let whole: HashSet<&str> = complete.iter().filter(|s| s.origins.is_none()).map(|s| s.value.as_str()).collect();
+        digests.save(tx, &table.digest_name, &table.load.scopes, &whole, &gone).await?;
+    }
+    let receipt = &mut table.load.receipt;
+    receipt.unchanged = receipt.received.saturating_sub(receipt.inserted + receipt.updated);
+    Ok(())
+}
+
+async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &str) -> Result<()> {
+    if table.load.ordinal >= ANALYZE_ROWS {
+        tables::run(tx, what, table.sql.analyze_stage.clone()).await?;
+    }
+    let receipt = &mut table.load.receipt;
+    if table.mode == WriteMode::Append {
+        receipt.inserted += sqlx::query(AssertSqlSafe(table.sql.insert.clone()))
+            .bind(slice.id.to_string())
+            .execute(tx)
+            .await
+            .map_err(|e| fault(what, e))?
+            .rows_affected();
+        return Ok(());
+    }
+    if table.load.twice {
+        tables::run(tx, what, table.sql.dedupe.clone()).await?;
+    }
+    if table.mode != WriteMode::History {
+        if let Some(update) = &table.sql.update {
+            receipt.updated += tables::run(tx, what, update.clone()).await?;
+        }
+        receipt.inserted += tables::run(tx, what, table.sql.restore.clone()).await?;
+    }
+    receipt.inserted += sqlx::raw_sql(AssertSqlSafe(table.sql.insert.clone()))
+        .execute(tx)
+        .await
+        .map_err(|e| match &e {
+            // Only a table without scopes, whose rows no lock guards, lets two workers get here with one key.
+            sqlx::Error::Database(db) if db.is_unique_violation() => {
+                Fault::remote(format!("{what}: another worker inserted the same key just now")).because(e)
+            }
+            _ => fault(what, e),
+        })?
+        .rows_affected();
+    Ok(())
+}
+
+/// Marks the rows that left their scope. Gives the hashes of their keys by scope.
+async fn withdraw(
+    tx: &mut PgConnection,
+    table: &mut Table,
+    complete: &[Scope],
+    what: &str,
+) -> Result<HashMap<String, KeySet>> {
+    let mut gone: HashMap<String, KeySet> = HashMap::new();
+    let open: Vec<&Scope> = complete
+        .iter()
+        .filter(|s| table.load.scopes.get(&s.value).is_some_and(ScopeState::may_have_left))
+        .collect();
+    let (Some(column), false) = (table.dataset.scope.clone(), open.is_empty()) else { return Ok(gone) };
+    let wanted: HashMap<&str, &Scope> = open.iter().map(|s| (s.value.as_str(), *s)).collect();
+    let mut keys = table.dataset.clone();
+    let origin = table.dataset.origin.clone();
+    keys.columns.retain(|c| c.key || c.name == column || Some(&c.name) == origin.as_ref());
+    let names = keys.columns.iter().map(|c| quote(&c.name)).collect::<Result<Vec<_>>>()?.join(", ");
+    let scopes = open.iter().map(|s| literal(&s.value)).collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "copy (select {names} from {} where deleted_at is null and {} in ({scopes})) to stdout (format binary)",
+        table.sql.table,
+        quote(&column)?
+    );
+    let stored = decode::copy_out(tx, &keys, &keys.schema(), &sql).await?;
+    let present: HashMap<&str, KeySet> =
+        wanted.keys().filter_map(|s| Some((*s, table.load.scopes.get(*s)?.keys()))).collect();
+    let mut key_only = keys.clone();
+    key_only.columns.retain(|c| c.key);
+    let mut bytes = encode::HEADER.to_vec();
+    for batch in &stored {
+        let Some(scope) = scope_values(batch, &column) else { continue };
+        let origins = origin.as_deref().and_then(|c| scope_values(batch, c));
+        let hashes = rows::key_hashes(&keys, batch);
+        let left: BooleanArray = (0..batch.num_rows())
+            .map(|row| {
+                let value = scope.value(row);
+                let here = present.get(value).is_some_and(|p| p.contains(&hashes[row]));
+                let may = wanted.get(value).is_some_and(|s| match (&s.origins, origins) {
+                    (None, _) => true,
+                    (Some(list), Some(o)) => o.is_valid(row) && list.iter().any(|l| l == o.value(row)),
+                    (Some(_), None) => false,
+                });
+                let left = may && !here;
+                if left {
+                    gone.entry(value.to_owned()).or_default().insert(hashes[row]);
+                }
+                Some(left)
+            })
+            .collect();
+        if left.true_count() > 0 {
+            let batch = filter_record_batch(batch, &left)?;
+            let batch = RecordBatch::try_new(key_only.schema(), rows::pick(&batch, &key_only.key()))?;
+            let all: Vec<u32> = (0..u32::try_from(batch.num_rows()).unwrap_or(u32::MAX)).collect();
+            encode::rows(&mut bytes, &key_only, &batch, &all, None)?;
+        }
+    }
+    if gone.is_empty() {
+        return Ok(gone);
+    }
+    bytes.extend_from_slice(&encode::TRAILER);
+    tables::run(tx, what, format!("{}; {}", table.sql.create_stage, table.sql.clear_stage)).await?;
+    copy_in(tx, &table.sql.copy_stage_keys, &bytes).await.map_err(|e| fault(what, e))?;
+    table.load.receipt.deleted += tables::run(tx, what, table.sql.mark_deleted.clone()).await?;
+    Ok(gone)
+}
+
+/// PostgreSQL text cannot hold NUL. It is replaced before hashing, so that a key read back hashes as it did.
+fn without_nul(dataset: &Dataset, batch: RecordBatch) -> Result<RecordBatch> {
+    let has_nul = |array: &ArrayRef| {
+        array.as_string_opt::<i32>().is_some_and(|a| {
+            let offsets = a.value_offsets();
+            let span = offsets.first().map_or(0, |o| *o as usize)..offsets.last().map_or(0, |o| *o as usize);
+            a.value_data()[span].contains(&0)
+        })
+    };
+    if !batch.columns().iter().any(has_nul) {
+        return Ok(batch);
+    }
+    let columns = dataset
+        .columns
+        .iter()
+        .zip(batch.columns())
+        .map(|(c, array)| {
+            if c.kind != Kind::Text || !has_nul(array) {
+                return Arc::clone(array);
+            }
+            let clean: StringArray =
+                array.as_string::<i32>().iter().map(|v| v.map(|v| v.replace('\0', "\u{2400}"))).collect();
+            Arc::new(clean) as ArrayRef
+        })
+        .collect();
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// The live rows of a stored dataset, ordered by key. For tests, exports and the SQL command.
+pub async fn read(pool: &PgPool, schema: &str, dataset: &Dataset) -> Result<Vec<RecordBatch>> {
+    let mut connection = pool.acquire().await.map_err(|e| fault("cannot connect to PostgreSQL", e))?;
+    let columns = dataset.columns.iter().map(|c| quote(&c.name)).collect::<Result<Vec<_>>>()?.join(", ");
+    let key = dataset.key().iter().map(|k| quote(k)).collect::<Result<Vec<_>>>()?.join(", ");
+    let order = if key.is_empty() { String::new() } else { format!(" order by {key}") };
+    let sql = format!(
+        "copy (select {columns} from {}.{} where deleted_at is null{order}) to stdout (format binary)",
+        quote(schema)?,
+        quote(&dataset.name)?
+    );
+    decode::copy_out(&mut connection, dataset, &dataset.schema(), &sql).await
+}

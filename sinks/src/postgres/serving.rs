@@ -1,0 +1,88 @@
+//! The views of the schema `serving`, and the role that may read them and nothing else.
+
+use catalog::datasets::serving::{EXTRA, VIEWS};
+use catalog::store::pg::fault;
+use catalog::{Fault, Result, WriteMode};
+use sqlx::postgres::PgConnection;
+
+use super::names::{literal, quote};
+use super::tables::run;
+
+/// The role that readers are members of.
+const READER: &str = "propflow_reader";
+
+/// Makes or renews the serving views over the tables of `core`, and lets `propflow_reader` read them. Run it after
+/// [`prepare`](crate::Sink::prepare); running it again changes nothing.
+///
+/// A row is left out when it was withdrawn, when its property was, or when its account no longer lists the property. A
+/// property that no account lists, such as one read from a bare feed, stays. `price_history` keeps everything.
+///
+/// # Errors
+/// When the role is missing and the user may not create one.
+pub async fn create_views(connection: &mut PgConnection) -> Result<()> {
+    let mut sql = String::from("begin; select pg_advisory_xact_lock(hashtextextended('propflow.serving', 0));\n");
+    sql.push_str("create schema if not exists serving;\n");
+    for view in VIEWS {
+        let dataset = view.dataset().ok_or_else(|| Fault::us(format!("the view `{}` has no dataset", view.name)))?;
+        let (name, table) = (format!("serving.{}", quote(view.name)?), format!("core.{}", quote(&dataset.name)?));
+        let columns =
+            dataset.columns.iter().map(|c| Ok(format!("t.{}", quote(&c.name)?))).collect::<Result<Vec<_>>>()?.join(", ");
+        let live = if dataset.mode == WriteMode::History {
+            ""
+        } else {
+            " where t.deleted_at is null \
+             and not exists (select from core.properties p where p.property_id = t.property_id and p.deleted_at is not null) \
+             and (not exists (select from core.account_properties a where a.property_id = t.property_id) \
+               or exists (select from core.account_properties a where a.property_id = t.property_id and a.deleted_at is null))"
+        };
+        // Dropped and made again: `or replace` could not follow a column that moved. One transaction, so no reader sees
+        // the gap, and what someone built on a view makes this fail instead of going away.
+        sql.push_str(&format!(
+            "drop view if exists {name};\ncreate view {name} as select {columns}, f.observed_at as as_of, \
+             coalesce(f.observed_at + make_interval(secs => f.limit_seconds) < now(), true) as stale \
+             from {table} t left join ops.freshness f on f.scope = t.property_id{live};\n\
+             comment on view {name} is {};\n",
+            literal(view.about)
+        ));
+        let described = dataset.columns.iter().map(|c| (c.name.as_str(), c.about.as_str()));
+        for (column, about) in described.chain(EXTRA.iter().map(|(name, _, about)| (*name, *about))) {
+            sql.push_str(&format!("comment on column {name}.{} is {};\n", quote(column)?, literal(about)));
+        }
+    }
+    let made = match role(connection).await {
+        Ok(()) => {
+            sql.push_str(&format!(
+                "grant usage on schema serving to {READER};\ngrant select on all tables in schema serving to {READER};\n"
+            ));
+            run(connection, "cannot make the serving views", format!("{sql}commit")).await.map(|_| ())
+        }
+        Err(fault) => Err(fault),
+    };
+    if made.is_err() {
+        // The simple protocol leaves a failed transaction open.
+        let _ = run(connection, "cannot roll back", "rollback".to_owned()).await;
+    }
+    made
+}
+
+async fn role(connection: &mut PgConnection) -> Result<()> {
+    let what = "cannot make the role `propflow_reader`";
+    let there: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
+        .bind(READER)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|e| fault(what, e))?;
+    if there {
+        return Ok(());
+    }
+    match sqlx::raw_sql("create role propflow_reader nologin").execute(connection).await {
+        // Two processes that start together: the other one was first. Roles belong to the whole server.
+        Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("42710" | "23505")) => Ok(()),
+        Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("42501") => {
+            Err(Fault::user(format!("{what}: the database user may not create roles"))
+                .hint("Let an administrator run `create role propflow_reader nologin`, then try again."))
+        }
+        Err(e) => Err(fault(what, e)),
+        Ok(_) => Ok(()),
+    }
+}
