@@ -31,6 +31,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool, Row};
 use tokio::sync::Notify;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
@@ -58,6 +59,8 @@ const SCHEDULE_POLL: Duration = Duration::from_secs(1);
 const SCHEDULES_READ: Duration = Duration::from_secs(60);
 /// How often old rows are removed.
 const PRUNE: Duration = Duration::from_secs(3600);
+/// One to listen, the others to fetch and to show life.
+const QUEUE_CONNECTIONS: u32 = 3;
 /// The pause before a worker that failed is started again; doubled for each failure in a row, up to the longest.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_RESTART_PAUSE: Duration = Duration::from_secs(30);
@@ -345,12 +348,11 @@ pub async fn tick(pool: &PgPool, scheduled: &Scheduled, now: DateTime<Utc>) -> R
         .execute(&mut *tx)
         .await
         .map_err(|e| fault(what, e))?;
-    let last: DateTime<Utc> =
-        sqlx::query_scalar("select last_tick from ops.schedules where schedule = $1 for update")
-            .bind(&schedule.name)
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(|e| fault(what, e))?;
+    let last: DateTime<Utc> = sqlx::query_scalar("select last_tick from ops.schedules where schedule = $1 for update")
+        .bind(&schedule.name)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| fault(what, e))?;
     let mut made = None;
     if let Some(tick) = schedule.newest_between(last, now) {
         sqlx::query("update ops.schedules set last_tick = $2, updated_at = now() where schedule = $1")
@@ -558,7 +560,15 @@ impl Worker {
             .missed_heartbeats(MISSED_HEARTBEATS)
             .lock_tasks(false)
             .persist_results(false);
-        let storage = PostgresStorage::<Value>::new(&self.pool)
+        // A pool of its own, since sqlx 0.9 leaves a transaction open that nobody knows of when a `begin` is dropped
+        // half way, as happens here whenever a worker ends: the connections must not go back to the others.
+        let pool = PgPoolOptions::new()
+            .max_connections(QUEUE_CONNECTIONS)
+            .acquire_timeout(HEARTBEAT)
+            .connect_with(self.pool.connect_options().as_ref().clone())
+            .await
+            .map_err(|e| fault("cannot connect to the queue", e))?;
+        let storage = PostgresStorage::<Value>::new(&pool)
             .with_config(config)
             .with_pubsub()
             .poll_with_strategy(Tick::every(POLL));
@@ -748,7 +758,9 @@ async fn settle(pool: &PgPool, worker: &str, id: &str, job: Option<&Job>, outcom
     let what = "cannot write how a job ended";
     let (status, result) = match outcome {
         Outcome::Done => ("Done", json!({ "Ok": "done" })),
-        Outcome::Park { after, reason } => ("Done", json!({ "Ok": "parked", "secs": after.as_secs(), "reason": reason })),
+        Outcome::Park { after, reason } => {
+            ("Done", json!({ "Ok": "parked", "secs": after.as_secs(), "reason": reason }))
+        }
         Outcome::Stopped => ("Pending", Value::Null),
         Outcome::Dead { fault } => {
             ("Killed", json!({ "Err": fault.chain(), "hint": fault.hint, "blame": format!("{:?}", fault.blame) }))
@@ -789,9 +801,17 @@ fn report(job: Option<&Job>, id: &str, outcome: &Outcome) {
     let (pipeline, key) = job.map_or(("", ""), |j| (j.pipeline.as_str(), j.key.as_str()));
     match outcome {
         Outcome::Done => info!(pipeline.name = pipeline, job.key = key, "job `{key}` is done"),
-        Outcome::Stopped => info!(pipeline.name = pipeline, job.key = key, "job `{key}` stopped; the next worker goes on"),
+        Outcome::Stopped => {
+            info!(pipeline.name = pipeline, job.key = key, "job `{key}` stopped; the next worker goes on")
+        }
         Outcome::Park { after, reason } => {
-            warn!(pipeline.name = pipeline, job.key = key, error = reason, "job `{key}` runs again in {} s", after.as_secs());
+            warn!(
+                pipeline.name = pipeline,
+                job.key = key,
+                error = reason,
+                "job `{key}` runs again in {} s",
+                after.as_secs()
+            );
         }
         Outcome::Dead { fault } => {
             error!(pipeline.name = pipeline, job.key = key, job.id = id, error = %fault.chain(), "job `{key}` is dead");

@@ -87,8 +87,7 @@ impl Schedule {
     pub fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let local = after.with_timezone(&self.zone).naive_local();
         let first = |cron: &cron::Schedule| {
-            let next = cron.after(&local.and_utc()).map(|t| self.instant(t.naive_utc())).find(|t| *t > after);
-            next
+            cron.after(&local.and_utc()).map(|t| self.instant(t.naive_utc())).find(|t| *t > after)
         };
         self.parsed.iter().filter_map(first).min()
     }
@@ -99,8 +98,7 @@ impl Schedule {
         let end = self.last_wall_clock(until);
         let end = end.with_nanosecond(0).unwrap_or(end) + TimeDelta::seconds(1);
         let newest = |cron: &cron::Schedule| {
-            let newest = cron.after(&end.and_utc()).next_back().map(|t| self.instant(t.naive_utc()));
-            newest
+            cron.after(&end.and_utc()).next_back().map(|t| self.instant(t.naive_utc()))
         };
         self.parsed.iter().filter_map(newest).max().filter(|t| *t > after && *t <= until)
     }
@@ -141,7 +139,11 @@ impl Schedule {
 
 impl fmt::Debug for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Schedule").field("name", &self.name).field("cron", &self.cron).field("zone", &self.zone).finish()
+        f.debug_struct("Schedule")
+            .field("name", &self.name)
+            .field("cron", &self.cron)
+            .field("zone", &self.zone)
+            .finish()
     }
 }
 
@@ -157,8 +159,9 @@ fn expression(name: &str, text: &str) -> Result<cron::Schedule> {
     let any = |field: &str| matches!(field, "*" | "?");
     let &[minute, hour, day, month, weekday] = rest else { return Err(refuse("is incomplete")) };
     if !any(day) && !any(weekday) {
-        return Err(refuse("restricts both the day of the month and the weekday")
-            .hint("Programs disagree on what that means. Write two expressions: one with the day, one with the weekday."));
+        return Err(refuse("restricts both the day of the month and the weekday").hint(
+            "Programs disagree on what that means. Write two expressions: one with the day, one with the weekday.",
+        ));
     }
     let weekday = weekdays(weekday).ok_or_else(|| refuse(&format!("has `{weekday}` as its weekday")))?;
     let parsed: cron::Schedule = format!("{second} {minute} {hour} {day} {month} {weekday}").parse().map_err(|_| {

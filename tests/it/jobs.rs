@@ -77,8 +77,7 @@ fn no_schedules() -> Arc<dyn Schedules> {
 
 async fn drain(pool: &PgPool, handler: &Arc<dyn Handler>, concurrency: usize) {
     let options = Options { concurrency, drain: true };
-    let end =
-        work(pool, Arc::clone(handler), no_schedules(), Arc::new(SystemClock), options, CancellationToken::new());
+    let end = work(pool, Arc::clone(handler), no_schedules(), Arc::new(SystemClock), options, CancellationToken::new());
     timeout(PATIENCE, end).await.expect("the queue never ran dry").unwrap();
 }
 
@@ -281,8 +280,7 @@ async fn a_job_that_cannot_be_read_or_kills_its_workers_is_set_aside() {
     drain(&db.pool, &handler, 1).await;
     assert_eq!(calls.try_recv().unwrap().key, "good");
     assert!(calls.try_recv().is_err());
-    let reasons: BTreeSet<String> =
-        jobs::dead(&db.pool, 10).await.unwrap().into_iter().map(|d| d.reason).collect();
+    let reasons: BTreeSet<String> = jobs::dead(&db.pool, 10).await.unwrap().into_iter().map(|d| d.reason).collect();
     assert_eq!(
         reasons.into_iter().collect::<Vec<_>>(),
         ["5 workers died while they ran this job", "the job was written by another version of propflow"]
@@ -491,8 +489,7 @@ fn each_zone_of_the_properties_gets_a_schedule_of_its_own() {
         (chrono_tz::America::Denver, vec![]),
     ];
     let all = Scheduled::by_zone("units", &["0 6 * * *".to_owned()], &zones).unwrap();
-    let names: BTreeMap<&str, &[String]> =
-        all.iter().map(|s| (s.schedule.name.as_str(), s.only.as_slice())).collect();
+    let names: BTreeMap<&str, &[String]> = all.iter().map(|s| (s.schedule.name.as_str(), s.only.as_slice())).collect();
     assert_eq!(names.len(), 2);
     assert_eq!(names["units/America/Chicago"], ["1", "2", "4"]);
     assert_eq!(names["units/America/Phoenix"], ["3"]);
