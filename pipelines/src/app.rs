@@ -197,7 +197,8 @@ async fn open_sink(
     freshness_limit_secs: i64,
 ) -> Result<Box<dyn sinks::Sink>> {
     if spec.sink == "postgres" && !spec.settings.contains_key("url") {
-        let options = sinks::postgres::Options { ledger: true, freshness_limit_secs, ..sinks::postgres::Options::default() };
+        let settings = Value::Object(spec.settings.clone());
+        let options = sinks::postgres::Options::of_ledger(settings, freshness_limit_secs)?;
         return Ok(Box::new(sinks::postgres::PostgresSink::new(database.pool.clone(), options)));
     }
     let entry = sinks::find(&spec.sink).ok_or_else(|| Fault::us(format!("sink `{}` has left the registry", spec.sink)))?;

@@ -55,7 +55,7 @@ pub async fn from_lake(
         }
         // The key holds the version, so an upsert adds what is missing and changes nothing else.
         let upsert = Target { dataset: target.dataset.clone(), mode: WriteMode::Upsert };
-        let mut sink = sinks::postgres::PostgresSink::new(database.pool.clone(), sinks::postgres::Options::default());
+        let mut sink = sinks::postgres::PostgresSink::new(database.pool.clone(), sinks::postgres::Options { ledger: false, ..sinks::postgres::Options::default() });
         sink.prepare(&[upsert]).await?;
         let id = SliceId { run: Uuid::now_v7(), number: 0 };
         sink.begin(id).await?;

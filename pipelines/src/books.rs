@@ -8,7 +8,7 @@ use catalog::store::runs;
 use catalog::{Fault, Result};
 use clap::Args;
 use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde_json::{Value, json};
 use sqlx::Row;
 use uuid::Uuid;
@@ -97,7 +97,7 @@ pub async fn status(
         print(out, format_args!("hint: {hint}"))?;
     }
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["topic", "subject", "count", "what"]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["topic", "subject", "count", "what"]);
     for note in &notes {
         table.add_row([note.topic.clone(), note.subject.clone(), note.count.to_string(), note.text.clone()]);
     }
@@ -167,7 +167,7 @@ pub async fn rejects(database: &Database, options: &RejectsOptions, as_json: boo
         return print(out, format_args!("no open rejects"));
     }
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["id", "dataset", "key", "what", "reason"]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["id", "dataset", "key", "what", "reason"]);
     for r in &rows {
         let what = if r.get::<String, _>("kind") == "row" { "row not loaded" } else { "value unknown" };
         table.add_row([
@@ -199,7 +199,7 @@ pub async fn jobs(database: &Database, requeue: Option<&str>, as_json: bool, out
         return print(out, format_args!("no job was given up"));
     }
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["job", "pipeline", "given up", "why", "what to do"]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["job", "pipeline", "given up", "why", "what to do"]);
     for job in dead {
         table.add_row([
             job.id,

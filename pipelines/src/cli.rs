@@ -240,7 +240,8 @@ fn stop_on_signal() -> CancellationToken {
 fn start_logs(json: bool) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("PROPFLOW_LOG").unwrap_or_else(|_| EnvFilter::new("warn,propflow=warn,sqlx=error"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let ansi = io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).with_ansi(ansi);
     // A second start happens only in tests, which keep the first one.
     let _ = if json { logs.json().try_init() } else { logs.try_init() };
 }

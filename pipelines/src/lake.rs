@@ -380,7 +380,7 @@ impl Table {
         let values = (self.dataset.columns.iter())
             .filter(|c| !c.key && self.schema.column_with_name(&c.name).is_some())
             .map(|c| identifier(&c.name));
-        let differs = values.map(|c| format!("\n  or lag(r.{c}) {window} is distinct from r.{c}")).collect::<String>();
+        let differs = values.map(|c| format!("\n  or (lag(r.{c}) {window} is distinct from r.{c})")).collect::<String>();
         format!(
             "select * exclude ({DAY}) from (\n{committed}\n) as r\nqualify row_number() {window} = 1{differs}"
         )

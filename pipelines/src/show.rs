@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catalog::store::runs::{Run, Status};
 use catalog::{Fault, Note, Receipt};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -119,7 +119,7 @@ pub fn summary(out: &mut dyn Write, summary: &Summary, took: Duration) -> io::Re
 /// Row counts as a table.
 pub fn counts(rows: &BTreeMap<String, Receipt>) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["dataset", "rows", "new", "changed", "equal", "gone"]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["dataset", "rows", "new", "changed", "equal", "gone"]);
     for (dataset, c) in rows {
         table.add_row([
             dataset.clone(),
@@ -152,7 +152,7 @@ pub fn notes(out: &mut dyn Write, notes: &[Note]) -> io::Result<()> {
 /// The run ledger as a table.
 pub fn runs(runs: &[Run]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["run", "pipeline", "by", "status", "began", "took", "rows", "rejected", "why"]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["run", "pipeline", "by", "status", "began", "took", "rows", "rejected", "why"]);
     for run in runs {
         let took = run.finished_at.map_or("–".to_owned(), |end| {
             let ms = (end - run.created_at).num_milliseconds();

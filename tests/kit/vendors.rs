@@ -66,8 +66,7 @@ impl Vendor {
                     "partner_id": secret("partner", &credentials.partner_id),
                     "api_key": secret("key", &credentials.api_key),
                     "account_id": credentials.account_id,
-                    "retry": { "base_ms": 1 },
-                    "rate": { "calls": 100_000, "per_secs": 1, "burst": 1000 },
+                    "limits": { "calls_per_sec": 100_000, "burst": 1000, "backoff_ms": 1 },
                 });
                 let secrets = vec![credentials.api_key.clone()];
                 Self { settings, secrets, remote: true, kind: Kind::ResMan(simulator), _dir: dir }

@@ -9,7 +9,6 @@ mod serving;
 mod table;
 mod tables;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -49,14 +48,13 @@ pub struct Postgres;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the URL of the database is: `env:NAME` or `file:/path`. Or the URL itself, for a one-off copy.
-    url: String,
+    /// Where the URL of the database is: `env:NAME` or `file:/path`. Or the URL itself, for a one-off copy. Left out in a
+    /// pipeline, it is propflow's own database, and the sink keeps the cursors.
+    #[serde(default)]
+    url: Option<String>,
     /// The schema that holds the tables. It is made when it is missing.
     #[serde(default = "core")]
     schema: String,
-    /// After how many hours without news a property counts as stale.
-    #[serde(default = "thirty")]
-    freshness_limit_hours: u32,
     /// Compare every row with the table itself, not with what was last written. Slower; mends rows that someone else
     /// changed.
     #[serde(default)]
@@ -65,10 +63,6 @@ pub struct Config {
 
 fn core() -> String {
     "core".to_owned()
-}
-
-fn thirty() -> u32 {
-    30
 }
 
 impl fmt::Debug for Config {
@@ -86,11 +80,12 @@ impl Component for Postgres {
     const ABOUT: &'static str = "PostgreSQL tables, merged by key";
 
     async fn open(config: Config, _env: Env) -> Result<Box<dyn Sink>> {
-        let url = match config.url.split_once(':') {
-            Some(("env" | "file", _)) => {
-                Cow::Owned(resolved(&SecretRef::parse(&config.url)?)?)
-            }
-            _ => Cow::Borrowed(config.url.as_str()),
+        let Some(url) = config.url else {
+            return Err(Fault::user("the sink `postgres` was given no `url`").hint("Name the database, as `env:DATABASE_URL`."));
+        };
+        let url = match url.split_once(':') {
+            Some(("env" | "file", _)) => resolved(&SecretRef::parse(&url)?)?,
+            _ => url,
         };
         let options: PgConnectOptions = url.parse().map_err(|_| {
             Fault::user("the database URL is not one that PostgreSQL understands")
@@ -102,9 +97,9 @@ impl Component for Postgres {
             .connect_lazy_with(options.application_name("propflow"));
         let options = Options {
             schema: config.schema,
-            freshness_limit_secs: i64::from(config.freshness_limit_hours) * 3600,
             ledger: false,
             verify: config.verify,
+            ..Options::default()
         };
         Ok(Box::new(PostgresSink::new(pool, options)))
     }
@@ -132,6 +127,18 @@ pub struct Options {
     pub ledger: bool,
     /// Whether to compare with the tables themselves and not with what was last written.
     pub verify: bool,
+}
+
+impl Options {
+    /// For the engine's own database, with what a pipeline file says besides.
+    ///
+    /// # Errors
+    /// When the settings do not fit.
+    pub fn of_ledger(settings: Value, freshness_limit_secs: i64) -> Result<Self> {
+        let config: Config =
+            serde_json::from_value(settings).map_err(|e| Fault::user(format!("settings of `postgres`: {e}")))?;
+        Ok(Self { schema: config.schema, freshness_limit_secs, ledger: true, verify: config.verify })
+    }
 }
 
 impl Default for Options {
