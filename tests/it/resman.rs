@@ -1,5 +1,7 @@
 //! The ResMan connector against the simulator: everything comes, once, whatever goes wrong on the way.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its own helpers too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -65,7 +65,7 @@ pub struct Mits {
 #[derive(Debug)]
 enum Place {
     File(PathBuf),
-    Address { client: Client, url: Url, headers: Vec<(HeaderName, SecretRef)> },
+    Address { client: Box<Client>, url: Url, headers: Vec<(HeaderName, SecretRef)> },
 }
 
 /// Properties that are done with, from the start of the feed.
@@ -87,7 +87,11 @@ impl Component for Mits {
             (Some(path), None) => Place::File(path),
             (None, Some(url)) => {
                 let url = address("url", &url)?;
-                let client = Client::new(&format!("mits/{}", url.host_str().unwrap_or_default()), &env, config.limits)?;
+                let client = Box::new(Client::new(
+                    &format!("mits/{}", url.host_str().unwrap_or_default()),
+                    &env,
+                    config.limits,
+                )?);
                 let name = |(name, secret): (String, SecretRef)| {
                     let name = HeaderName::try_from(&name)
                         .map_err(|_| Fault::user(format!("`{name}` in `headers` is not a header's name")))?;
@@ -166,7 +170,7 @@ impl Mits {
         let mut properties = done.map_or(0, |done| done.properties);
         let options = Options {
             skip: properties,
-            only: request.only.iter().map(|id| crate::rows::id(id)).collect(),
+            only: request.only.iter().map(|id| crate::rows::id(id).into_owned()).collect(),
             currency: self.currency.clone(),
             batch_rows: self.checkpoint_rows.min(Options::default().batch_rows),
             ..Options::default()
