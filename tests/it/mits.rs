@@ -428,6 +428,8 @@ async fn a_file_is_read_in_slices_and_goes_on_behind_any_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("feed.xml");
     std::fs::write(&path, generated(12, 20)).unwrap();
+    assert_eq!(Mits::address("feed.xml"), Some(json!({"path": "feed.xml"})));
+    assert_eq!(Mits::address("https://a.example/f"), Some(json!({"url": "https://a.example/f"})));
     let source = open(json!({"path": path, "checkpoint_rows": 300})).await;
     source.check().await.unwrap();
     let (whole, fault) = slices(&*source, request(None, &[])).await;

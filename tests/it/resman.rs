@@ -359,6 +359,16 @@ async fn a_vendor_that_asks_for_silence_gets_it() {
 }
 
 #[tokio::test]
+async fn an_answer_without_end_is_not_kept() {
+    let bench = Bench::start(Options::default()).await;
+    let mut settings = bench.settings();
+    settings["limits"]["max_body_bytes"] = json!(200);
+    let told = read(&*bench.open(settings).await, None, &[]).await;
+    assert!(told.end.unwrap().message.ends_with("is longer than 200 bytes"));
+    assert_eq!(bench.simulator.requests().len(), 1, "an answer that is too long was fetched again");
+}
+
+#[tokio::test]
 async fn the_account_is_found_by_its_subdomain_and_settings_are_held_to_account() {
     let bench = Bench::start(Options::default()).await;
     let mut settings = bench.settings();
