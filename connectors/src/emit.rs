@@ -21,15 +21,6 @@ impl Emit {
     pub(crate) async fn event(&mut self, event: Event) -> Result<()> {
         self.0.send(event).await.map_err(|_| Fault::us("nobody reads this stream any more"))
     }
-
-    /// Hands out a table's rows, if it has any, and empties it.
-    pub(crate) async fn rows(&mut self, table: &mut crate::rows::Table) -> Result<()> {
-        if table.rows() == 0 {
-            return Ok(());
-        }
-        let (dataset, batch) = (table.name(), table.finish()?);
-        self.event(Event::Rows { dataset, batch }).await
-    }
 }
 
 /// Runs `read` as the stream is polled. Events come in the order in which they were handed out, and a fault last.

@@ -420,3 +420,43 @@ pub fn address(setting: &str, text: &str) -> Result<Url> {
     }
     Ok(url)
 }
+
+#[cfg(test)]
+mod tests {
+    use catalog::TestClock;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_as_seconds_and_as_a_date() {
+        let now = chrono::DateTime::parse_from_rfc3339("2026-07-01T10:00:00Z").unwrap().to_utc();
+        let env = Env { clock: Arc::new(TestClock::at(now)), ..Env::default() };
+        let client = Client::new("test/1", &env, Limits::default()).unwrap();
+        let wait = |text| client.retry_after(text).map(|wait| wait.as_secs());
+        assert_eq!(wait(" 30 "), Some(30));
+        assert_eq!(wait("Wed, 01 Jul 2026 10:01:00 GMT"), Some(60));
+        assert_eq!(wait("Wed, 01 Jul 2026 09:00:00 GMT"), Some(0), "a date that has passed is no wait");
+        assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn waits_grow_and_clients_of_one_account_share_its_slots() {
+        let limits = Limits { backoff_ms: 100, parallel: 2, ..Limits::default() };
+        let client = Client::new("test/2", &Env::default(), limits.clone()).unwrap();
+        for tries in 0..5 {
+            let full = 100 << tries;
+            let wait = u64::try_from(client.backoff(tries).as_millis()).unwrap();
+            assert!((full / 2..=full).contains(&wait), "{wait} ms after try {tries}");
+        }
+        let other = Client::new("test/2", &Env::default(), limits).unwrap();
+        assert!(Arc::ptr_eq(&client.slots, &other.slots));
+    }
+
+    #[test]
+    fn an_address_holds_no_credentials() {
+        assert!(address("url", "https://feeds.example/a.xml").is_ok());
+        for wrong in ["feeds.example", "file:///etc/passwd", "https://me:hunter2@feeds.example"] {
+            assert!(!address("url", wrong).unwrap_err().chain().contains("hunter2"));
+        }
+    }
+}

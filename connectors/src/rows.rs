@@ -1,5 +1,6 @@
 //! Wire rows on their way into Arrow batches.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
@@ -144,7 +145,7 @@ pub fn field<'a>(object: &Object<'a>, key: &str) -> Option<&'a RawValue> {
 
 /// A text id in the one form that is compared and stored: without white space around it, and in lower case if it is a
 /// GUID, which vendors write in either case.
-pub fn id(text: &str) -> String {
+pub fn id(text: &str) -> Cow<'_, str> {
     let text = text.trim();
     let bare = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text);
     let guid = bare.len() == 36
@@ -152,7 +153,11 @@ pub fn id(text: &str) -> String {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
         });
-    if guid { bare.to_ascii_lowercase() } else { text.to_owned() }
+    match guid {
+        true if bare.bytes().any(|byte| byte.is_ascii_uppercase()) => Cow::Owned(bare.to_ascii_lowercase()),
+        true => Cow::Borrowed(bare),
+        false => Cow::Borrowed(text),
+    }
 }
 
 #[cfg(test)]

@@ -26,9 +26,6 @@ use crate::emit::{self, Emit};
 use crate::http::{Client, Limits, address};
 use crate::source::{Event, Read, Request, Source, Stream};
 
-/// Rows between two checkpoints, at the least.
-const CHECKPOINT_ROWS: usize = 64 * 1024;
-
 /// Where a feed is. Exactly one of `path` and `url`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -45,9 +42,16 @@ pub struct Config {
     /// The currency of amounts where the feed names none, such as `USD`.
     #[serde(default)]
     pub default_currency: Option<String>,
+    /// Rows between two checkpoints, at the least: the next end of a property makes one.
+    #[serde(default = "checkpoint_rows")]
+    pub checkpoint_rows: usize,
     /// How the address may be called.
     #[serde(default)]
     pub limits: Limits,
+}
+
+fn checkpoint_rows() -> usize {
+    64 * 1024
 }
 
 /// The connector.
@@ -55,12 +59,13 @@ pub struct Config {
 pub struct Mits {
     place: Place,
     currency: Option<String>,
+    checkpoint_rows: usize,
 }
 
 #[derive(Debug)]
 enum Place {
     File(PathBuf),
-    Address { client: Client, url: Url, headers: Vec<(HeaderName, SecretRef)> },
+    Address { client: Box<Client>, url: Url, headers: Vec<(HeaderName, SecretRef)> },
 }
 
 /// Properties that are done with, from the start of the feed.
@@ -82,7 +87,11 @@ impl Component for Mits {
             (Some(path), None) => Place::File(path),
             (None, Some(url)) => {
                 let url = address("url", &url)?;
-                let client = Client::new(&format!("mits/{}", url.host_str().unwrap_or_default()), &env, config.limits)?;
+                let client = Box::new(Client::new(
+                    &format!("mits/{}", url.host_str().unwrap_or_default()),
+                    &env,
+                    config.limits,
+                )?);
                 let name = |(name, secret): (String, SecretRef)| {
                     let name = HeaderName::try_from(&name)
                         .map_err(|_| Fault::user(format!("`{name}` in `headers` is not a header's name")))?;
@@ -92,7 +101,7 @@ impl Component for Mits {
             }
             _ => return Err(Fault::user("`mits` needs exactly one of `path` and `url`")),
         };
-        Ok(Box::new(Self { place, currency: config.default_currency }))
+        Ok(Box::new(Self { place, currency: config.default_currency, checkpoint_rows: config.checkpoint_rows }))
     }
 
     fn address(rest: &str) -> Option<Value> {
@@ -161,8 +170,9 @@ impl Mits {
         let mut properties = done.map_or(0, |done| done.properties);
         let options = Options {
             skip: properties,
-            only: request.only.iter().map(|id| crate::rows::id(id)).collect(),
+            only: request.only.iter().map(|id| crate::rows::id(id).into_owned()).collect(),
             currency: self.currency.clone(),
+            batch_rows: self.checkpoint_rows.min(Options::default().batch_rows),
             ..Options::default()
         };
         let reader = self.reader().await?;
@@ -188,7 +198,7 @@ impl Mits {
             for scope in chunk.complete {
                 emit.event(Event::Complete { column: "property_id", scope, missing: Vec::new() }).await?;
             }
-            if pending >= CHECKPOINT_ROWS {
+            if pending >= self.checkpoint_rows {
                 pending = 0;
                 emit.event(Event::Checkpoint(Cursor::of(&Done { properties })?)).await?;
             }

@@ -216,6 +216,15 @@ impl Ties {
     }
 }
 
+/// Of two units in one element each has its own id; of one, the element's own id is as good and surer.
+fn pick<'a>(own: &'a Best, around: &'a Best, single: bool) -> Option<&'a str> {
+    let own_first = match (own.rank, around.rank) {
+        (Some(a), Some(b)) => !single || a < b,
+        (own, _) => own.is_some(),
+    };
+    if own_first { own.get() } else { around.get() }
+}
+
 type Marks = [usize; TABLES];
 
 struct Parser<'a> {
@@ -271,6 +280,9 @@ struct Parser<'a> {
     condition: String,
     label: String,
     amount_type: String,
+    range: Range,
+    date: [String; 4],
+    ident: String,
     room: (String, String),
     file: (String, String),
     plan_id: Best,
@@ -332,6 +344,9 @@ impl<'a> Parser<'a> {
             condition: String::new(),
             label: String::new(),
             amount_type: String::new(),
+            range: Range::default(),
+            date: Default::default(),
+            ident: String::new(),
             room: Default::default(),
             file: Default::default(),
             plan_id: Best::default(),
@@ -502,7 +517,8 @@ impl<'a> Parser<'a> {
             State::Property => self.begin_property(e)?,
             State::Identification(owner) => {
                 self.ident_primary = false;
-                let mut value = String::new();
+                let mut value = std::mem::take(&mut self.ident);
+                value.clear();
                 let mut sure = false;
                 self.attributes(e, |p, name, text| match name {
                     "IDRank" => p.ident_primary = text.eq_ignore_ascii_case("primary"),
@@ -518,6 +534,7 @@ impl<'a> Parser<'a> {
                 })?;
                 let rank = if sure || self.ident_primary { rank::PRIMARY } else { rank::OTHER };
                 self.identify(owner, rank, &value);
+                self.ident = value;
             }
             State::Address(_) => {
                 self.streets.iter_mut().for_each(String::clear);
@@ -565,10 +582,10 @@ impl<'a> Parser<'a> {
             State::FeeRange => {
                 let mut range = Range::default();
                 self.attributes(e, |_, name, text| range.take(name, text))?;
-                if range.min.is_some() || range.max.is_some() {
+                if !(range.min.is_empty() && range.max.is_empty()) {
                     self.add_charge("Policy/Pet/FeeRange", None);
-                    self.put(CHARGES, self.charge.amount_min, range.min.as_deref());
-                    self.put(CHARGES, self.charge.amount_max, range.max.as_deref());
+                    self.put(CHARGES, self.charge.amount_min, Some(&range.min));
+                    self.put(CHARGES, self.charge.amount_max, Some(&range.max));
                 }
             }
             State::Leaf(Leaf::Fee) => {
@@ -616,15 +633,15 @@ impl<'a> Parser<'a> {
                 self.put(CHARGES, self.amount_column(), value.as_deref());
             }
             State::ValueRange => {
-                let mut range = Range::default();
+                let mut range = std::mem::take(&mut self.range);
+                range.clear();
                 self.attributes(e, |_, name, text| range.take(name, text))?;
-                self.put(CHARGES, self.amount_column(), range.exact.as_deref());
-                self.put(CHARGES, self.charge.amount_min, range.min.as_deref());
-                self.put(CHARGES, self.charge.amount_max, range.max.as_deref());
-                if let Some(currency) = &range.currency {
-                    self.put(CHARGES, self.charge.currency, Some(currency));
-                    self.tables[PROPERTIES].put(self.property.currency, currency);
-                }
+                self.put(CHARGES, self.amount_column(), Some(&range.exact));
+                self.put(CHARGES, self.charge.amount_min, Some(&range.min));
+                self.put(CHARGES, self.charge.amount_max, Some(&range.max));
+                self.put(CHARGES, self.charge.currency, Some(&range.currency));
+                self.put(PROPERTIES, self.property.currency, Some(&range.currency));
+                self.range = range;
             }
             State::Building => {
                 self.tables[BUILDINGS].add();
@@ -658,9 +675,11 @@ impl<'a> Parser<'a> {
                 })?;
             }
             State::SquareFeet | State::MarketRent | State::EffectiveRent(_) => {
-                let mut range = Range::default();
+                let mut range = std::mem::take(&mut self.range);
+                range.clear();
                 self.attributes(e, |_, name, text| range.take(name, text))?;
-                self.range(state, range);
+                self.put_range(state, &range);
+                self.range = range;
             }
             State::File => self.file = Default::default(),
             State::IlsUnit => {
@@ -691,16 +710,22 @@ impl<'a> Parser<'a> {
             }
             State::OfferTerm => _ = self.tables[OFFERS].add(),
             State::Date(leaf) => {
-                let (mut year, mut month, mut day) = (String::new(), String::new(), String::new());
+                let mut parts = std::mem::take(&mut self.date);
+                parts.iter_mut().for_each(String::clear);
+                let [year, month, day, whole] = &mut parts;
                 self.attributes(e, |_, name, text| match name {
-                    "Year" => year.push_str(text.trim()),
-                    "Month" => month.push_str(text.trim()),
-                    "Day" => day.push_str(text.trim()),
+                    "Year" => year.push_str(text),
+                    "Month" => month.push_str(text),
+                    "Day" => day.push_str(text),
                     _ => {}
                 })?;
                 if !(year.is_empty() && month.is_empty() && day.is_empty()) {
-                    self.leaf(leaf, &format!("{year}-{month}-{day}"));
+                    for part in [year, "-", month, "-", day] {
+                        whole.push_str(part);
+                    }
+                    self.leaf(leaf, whole);
                 }
+                self.date = parts;
             }
             _ => {}
         }
@@ -813,9 +838,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn range(&mut self, state: State, range: Range) {
-        let average = range.average;
-        let (min, max) = (range.min.or_else(|| average.clone()), range.max.or(average));
+    fn put_range(&mut self, state: State, range: &Range) {
+        let min = if range.min.is_empty() { &range.average } else { &range.min };
+        let max = if range.max.is_empty() { &range.average } else { &range.max };
         let (table, low, high) = match state {
             State::SquareFeet => (FLOORPLANS, self.plan.square_feet_min, self.plan.square_feet_max),
             State::MarketRent => (FLOORPLANS, self.plan.market_rent_min, self.plan.market_rent_max),
@@ -823,13 +848,13 @@ impl<'a> Parser<'a> {
                 (FLOORPLANS, self.plan.effective_rent_min, self.plan.effective_rent_max)
             }
             _ => {
-                self.hold(self.unit.effective_rent_min, min.as_deref().unwrap_or_default());
-                self.hold(self.unit.effective_rent_max, max.as_deref().unwrap_or_default());
+                self.hold(self.unit.effective_rent_min, min);
+                self.hold(self.unit.effective_rent_max, max);
                 return;
             }
         };
-        self.put(table, low, min.as_deref());
-        self.put(table, high, max.as_deref());
+        self.put(table, low, Some(min));
+        self.put(table, high, Some(max));
     }
 
     /// Keeps a fact of an `ILS_Unit` for all units inside it.
@@ -866,9 +891,10 @@ impl<'a> Parser<'a> {
                 self.text = text;
             }
             State::SquareFeet | State::MarketRent | State::EffectiveRent(_) => {
-                let text = self.text.trim().to_owned();
+                let text = self.text.trim();
                 if !text.is_empty() {
-                    self.range(state, Range { average: Some(text), ..Range::default() });
+                    let range = Range { average: text.to_owned(), ..Range::default() };
+                    self.put_range(state, &range);
                 }
             }
             State::Amenity => {
@@ -923,7 +949,7 @@ impl<'a> Parser<'a> {
                 }
             }
             State::Building => {
-                let text = self.plan_id.get().map(id);
+                let text = self.plan_id.get().map(|text| id(text).into_owned());
                 self.put(BUILDINGS, self.building.building_id, text.as_deref());
             }
             State::Floorplan => self.end_floorplan(),
@@ -942,21 +968,27 @@ impl<'a> Parser<'a> {
     }
 
     fn end_address(&mut self, owner: Owner) {
-        let [first, second, whole] = std::mem::take(&mut self.streets);
+        let mut streets = std::mem::take(&mut self.streets);
+        let [first, second, whole] = &mut streets;
         let street = match (first.is_empty(), second.is_empty()) {
-            (false, false) => format!("{first}, {second}"),
+            (false, false) => {
+                first.push_str(", ");
+                first.push_str(second);
+                first
+            }
             (false, true) => first,
             (true, false) => second,
             (true, true) => whole,
         };
         match owner {
-            Owner::Unit => self.put(UNITS, self.unit.street, Some(&street)),
-            _ => self.put(PROPERTIES, self.property.street, Some(&street)),
+            Owner::Unit => self.put(UNITS, self.unit.street, Some(street)),
+            _ => self.put(PROPERTIES, self.property.street, Some(street)),
         }
+        self.streets = streets;
     }
 
     fn end_floorplan(&mut self) {
-        let text = self.plan_id.get().map(id);
+        let text = self.plan_id.get().map(|text| id(text).into_owned());
         self.put(FLOORPLANS, self.plan.floorplan_id, text.as_deref());
         let image = self.image.get().map(str::to_owned);
         self.put(FLOORPLANS, self.plan.image_url, image.as_deref());
@@ -980,25 +1012,17 @@ impl<'a> Parser<'a> {
         let units = &mut self.tables[UNITS];
         let single = self.unit_count <= 1;
         let mut first = None;
+        let none = Ties::default();
         for (at, row) in (self.starts[UNITS]..units.rows()).enumerate() {
-            let none = Ties::default();
             let own = if at < self.unit_count { &self.units[at] } else { &none };
-            // Of two units in one element each has its own id; of one, the element's own id is as good and surer.
-            let pick = |own: &Best, around: &Best| -> Option<String> {
-                let own_first = match (own.rank, around.rank) {
-                    (Some(a), Some(b)) => !single || a < b,
-                    (own, _) => own.is_some(),
-                };
-                if own_first { own.get() } else { around.get() }.map(id)
-            };
-            let number = pick(&own.id, &self.ils.id);
-            let plan = pick(&own.plan, &self.ils.plan);
-            let building = pick(&own.building, &self.ils.building);
-            let ties =
-                [(self.unit.unit_number, &number), (self.unit.floorplan_id, &plan), (self.unit.building, &building)];
-            for (column, text) in ties {
+            let number = pick(&own.id, &self.ils.id, single);
+            for (column, text) in [
+                (self.unit.unit_number, number),
+                (self.unit.floorplan_id, pick(&own.plan, &self.ils.plan, single)),
+                (self.unit.building, pick(&own.building, &self.ils.building, single)),
+            ] {
                 if let Some(text) = text {
-                    units.set(column, row, text);
+                    units.set(column, row, &id(text));
                 }
             }
             for (column, text) in &self.held[..self.held_count] {
@@ -1006,7 +1030,7 @@ impl<'a> Parser<'a> {
             }
             first = first.or(number);
         }
-        if let Some(number) = first {
+        if let Some(number) = first.map(id) {
             let columns = [
                 (OFFERS, self.offer.unit_number),
                 (CONCESSIONS, self.concession.unit_number),
@@ -1023,7 +1047,7 @@ impl<'a> Parser<'a> {
     fn end_property(&mut self) -> Result<()> {
         self.in_property = false;
         self.done += 1;
-        let own = self.options.property_id.clone().or_else(|| self.id.get().map(id));
+        let own = self.options.property_id.clone().or_else(|| self.id.get().map(|text| id(text).into_owned()));
         let refused = match &own {
             None => Some("the property has no id"),
             Some(id) if self.seen.contains(id) => Some("the feed has this property twice: the first one counts"),
@@ -1269,11 +1293,11 @@ impl<'a> Parser<'a> {
 /// Attributes that say an amount or a range of them.
 #[derive(Debug, Default)]
 struct Range {
-    exact: Option<String>,
-    min: Option<String>,
-    max: Option<String>,
-    average: Option<String>,
-    currency: Option<String>,
+    exact: String,
+    min: String,
+    max: String,
+    average: String,
+    currency: String,
 }
 
 impl Range {
@@ -1286,8 +1310,12 @@ impl Range {
             "Currency" | "CurrencyCode" => &mut self.currency,
             _ => return,
         };
-        if !text.is_empty() {
-            *slot = Some(text.to_owned());
+        text.clone_into(slot);
+    }
+
+    fn clear(&mut self) {
+        for text in [&mut self.exact, &mut self.min, &mut self.max, &mut self.average, &mut self.currency] {
+            text.clear();
         }
     }
 }

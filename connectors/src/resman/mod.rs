@@ -222,7 +222,7 @@ impl Component for ResMan {
             api_key: config.api_key.resolve()?,
             account_id: OnceCell::new_with(config.account_id),
             subdomain: config.subdomain,
-            properties: config.properties.iter().map(|p| id(p)).collect(),
+            properties: config.properties.iter().map(|p| id(p).into_owned()).collect(),
             include_concessions_in_pricing: config.include_concessions_in_pricing,
             full_pricing_matrix: config.full_pricing_matrix,
             connection: env.connection,
@@ -293,7 +293,7 @@ impl ResMan {
         }
 
         let after = done.and_then(|done| done.after);
-        let only: BTreeSet<String> = request.only.iter().map(|p| id(p)).collect();
+        let only: BTreeSet<String> = request.only.iter().map(|p| id(p).into_owned()).collect();
         let wanted = |p: &String| {
             (only.is_empty() || only.contains(p)) && (self.properties.is_empty() || self.properties.contains(p))
         };
@@ -379,7 +379,7 @@ impl ResMan {
         let v1 = self.v1_list("Account/GetProperties", "Properties", None).await?;
         let mapping = Mapping::of(&table, datasets::V1_PROPERTIES)?;
         for item in &v1 {
-            listed.extend(item.text("PropertyID").map(|p| id(&p)));
+            listed.extend(item.text("PropertyID").map(|p| id(&p).into_owned()));
             table.add();
             table.put(generation, "v1");
             table.put(account_id, own_account);
@@ -390,7 +390,7 @@ impl ResMan {
             Some(v2) => {
                 let mapping = Mapping::of(&table, datasets::PROPERTIES)?;
                 for item in v2.objects("Properties")? {
-                    listed.extend(item.text("propertyId").map(|p| id(&p)));
+                    listed.extend(item.text("propertyId").map(|p| id(&p).into_owned()));
                     table.add();
                     table.put(generation, "v2");
                     table.put(account_id, own_account);
@@ -548,7 +548,7 @@ impl ResMan {
             self.of_property("RentableItems/Availability", "rentableItems", "propertyId", property, reading).await?;
         let free =
             free.as_ref().map(|free| free.objects("RentableItems/Availability")).transpose()?.unwrap_or_default();
-        let key = |item: &Object<'_>| item.text("rentableItemId").map(|item| id(&item));
+        let key = |item: &Object<'_>| item.text("rentableItemId").map(|item| id(&item).into_owned());
         let mut free: BTreeMap<_, _> = free.into_iter().map(|item| (key(&item), item)).collect();
 
         let facts = Mapping::of(&table, datasets::RENTABLE_ITEMS)?;
