@@ -415,7 +415,7 @@ async fn fees_are_one_list_in_which_each_is_counted_once() {
     assert_eq!(kind("Garage"), ["parking", "monthly", "optional", "rentable_item"]);
     assert_eq!(kind("Pet rent"), ["pet", "monthly", "situational", "pet"]);
     assert_eq!(kind("Security deposit"), ["deposit", "one_time", "required", "unit"]);
-    assert_eq!(kind("Washer"), ["other", "monthly", "required", "unit"]);
+    assert_eq!(kind("Washer"), ["amenity", "monthly", "required", "unit"]);
     assert_eq!(cents(named["Pool Key"], "amount"), None);
     assert!(output.rejects.iter().any(|r| r.dataset == "fees" && r.kind == RejectKind::Value && r.reason.contains("`-5` is negative")));
 
