@@ -176,7 +176,7 @@ pub fn person_name(text: &str) -> Option<PersonName> {
                         && (is_roman_letter(w) || w.chars().count() > 1 && w.matches('.').count() > 1))
                     || matches!(*w, "and" | "-")
             };
-            if rest[0].iter().all(|w| behind(&w)) {
+            if rest[0].iter().all(behind) {
                 western(first, &mut name);
                 if name.family.is_none() && name.given.is_some() {
                     name.family = name.given.take();
@@ -270,7 +270,7 @@ fn birth_name(words: &[&str]) -> Option<(usize, usize)> {
 }
 
 /// Takes the titles off the front.
-fn take_titles<'a>(words: &mut Vec<&'a str>, name: &mut PersonName) -> bool {
+fn take_titles(words: &mut Vec<&str>, name: &mut PersonName) -> bool {
     let mut count = 0;
     let mut given_follows = false;
     while let Some(word) = words.get(count) {
