@@ -1,5 +1,7 @@
 //! The SQL models: what they make of invented vendor rows.
 
+#![expect(clippy::unwrap_used, reason = "the functions below are parts of tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{RecordBatch, StringArray};
@@ -115,7 +117,10 @@ fn every_stored_dataset_has_one_model_and_every_file_is_listed() {
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(models::TEXTS.contains(&text.as_str()), "{} is not listed", path.display());
             let model = Model::parse(&text).unwrap();
-            assert_eq!((model.layer.as_str(), model.name.as_str()), (layer, path.file_stem().unwrap().to_str().unwrap()));
+            assert_eq!(
+                (model.layer.as_str(), model.name.as_str()),
+                (layer, path.file_stem().unwrap().to_str().unwrap())
+            );
             files += 1;
         }
     }
@@ -145,9 +150,21 @@ async fn a_model_is_held_to_its_header_and_to_its_inputs_alone() {
     let from = "from resman_v1_lead_sources";
     assert!(fault(&format!("select property_id, lead_source_id {from}")).await.contains("lacks the column `name`"));
     assert!(fault(&format!("select property_id, lead_source_id, name, 1 as more {from}")).await.contains("`more`"));
-    assert!(fault(&format!("select property_id, lead_source_id, cast(now() as varchar) as name {from}")).await.contains("`now`"));
-    assert!(fault("select property_id, item_id as lead_source_id, name from resman_pick_lists").await.contains("cannot be planned"));
-    assert!(fault("select property_id, employee_id as lead_source_id, name from resman_v1_employees").await.contains("resman_v1_employees"));
+    assert!(
+        fault(&format!("select property_id, lead_source_id, cast(now() as varchar) as name {from}"))
+            .await
+            .contains("`now`")
+    );
+    assert!(
+        fault("select property_id, item_id as lead_source_id, name from resman_pick_lists")
+            .await
+            .contains("cannot be planned")
+    );
+    assert!(
+        fault("select property_id, employee_id as lead_source_id, name from resman_v1_employees")
+            .await
+            .contains("resman_v1_employees")
+    );
 }
 
 #[tokio::test]
@@ -155,7 +172,10 @@ async fn a_check_that_fails_stops_the_slice_and_says_how_many_rows() {
     let sql = "select property_id, lead_source_id, name from resman_v1_lead_sources";
     let strict = model(&format!("{HEADER}\n-- check: name <> 'Sign'"), sql).unwrap();
     let source = |id: &str, name: Option<&str>| json!({"lead_source_id": id, "name": name});
-    let given = inputs(&[("resman_v1_lead_sources", vec![source("1", Some("Sign")), source("2", Some("Web")), source("3", Some("Sign"))])]);
+    let given = inputs(&[(
+        "resman_v1_lead_sources",
+        vec![source("1", Some("Sign")), source("2", Some("Web")), source("3", Some("Sign"))],
+    )]);
     let fault = transforms::run(&[&strict], given).await.unwrap_err();
     assert_eq!(fault.to_string(), "model `lead_sources`: check `name <> 'Sign'` does not hold for 2 rows");
 }
@@ -165,7 +185,12 @@ async fn refused_rows_say_which_and_why() {
     let source = |id: Option<&str>, name: Option<&str>| json!({"lead_source_id": id, "name": name});
     let output = run(&[(
         "resman_v1_lead_sources",
-        vec![source(Some("1"), Some("Sign")), source(Some("2"), Some(" ")), source(Some("1"), Some("Web")), source(None, Some("Radio"))],
+        vec![
+            source(Some("1"), Some("Sign")),
+            source(Some("2"), Some(" ")),
+            source(Some("1"), Some("Web")),
+            source(None, Some("Radio")),
+        ],
     )])
     .await;
     assert_eq!(rows(&output, "lead_sources")["1"]["name"], "Sign");
@@ -181,7 +206,10 @@ async fn refused_rows_say_which_and_why() {
         ])
     );
     for reject in &output.rejects {
-        assert_eq!((reject.kind, reject.scope.as_deref(), reject.dataset.as_str()), (RejectKind::Row, Some(P), "lead_sources"));
+        assert_eq!(
+            (reject.kind, reject.scope.as_deref(), reject.dataset.as_str()),
+            (RejectKind::Row, Some(P), "lead_sources")
+        );
     }
     let twice = output.rejects.iter().find(|r| r.reason.starts_with("another")).unwrap();
     assert_eq!(twice.payload["name"], "Web");
@@ -235,9 +263,8 @@ async fn availability_follows_its_truth_table() {
                             None | Some(Some("soon")) => None,
                             Some(day) => Some(day.is_some()),
                         };
-                        let live_rule = v2.map(|(m, e, s, v)| {
-                            m == "true" && e == "false" && s != "Down" && !v.contains("Preleased")
-                        });
+                        let live_rule = v2
+                            .map(|(m, e, s, v)| m == "true" && e == "false" && s != "Down" && !v.contains("Preleased"));
                         let votes: Vec<bool> = [status, made_ready, live_rule].into_iter().flatten().collect();
                         let yes = votes.iter().filter(|v| **v).count();
                         let agreement = match votes.len() {
@@ -260,8 +287,16 @@ async fn availability_follows_its_truth_table() {
     for (number, (available, agreement, status, made_ready, live_rule)) in &expected {
         let row = &found[number];
         let rule = |name: &str| row.get(name).and_then(Value::as_bool);
-        assert_eq!((row["available"].as_bool(), row["agreement"].as_str()), (Some(*available), Some(*agreement)), "{row:?}");
-        assert_eq!((rule("rule_status"), rule("rule_made_ready"), rule("rule_v2")), (*status, *made_ready, *live_rule), "{row:?}");
+        assert_eq!(
+            (row["available"].as_bool(), row["agreement"].as_str()),
+            (Some(*available), Some(*agreement)),
+            "{row:?}"
+        );
+        assert_eq!(
+            (rule("rule_status"), rule("rule_made_ready"), rule("rule_v2")),
+            (*status, *made_ready, *live_rule),
+            "{row:?}"
+        );
         assert_eq!(row.contains_key("reason"), !available, "{row:?}");
     }
     let offered: BTreeSet<_> = rows(&output, "available_units").into_keys().collect();
@@ -272,7 +307,11 @@ async fn availability_follows_its_truth_table() {
 
 #[tokio::test]
 async fn a_unit_of_the_oldest_list_alone_is_known_but_not_offered() {
-    let output = run(&[("resman_v1_units", vec![json!({"unit_id": "AB-1", "unit_number": " 7 ", "floor": "2", "unit_type": "B2"})])]).await;
+    let output = run(&[(
+        "resman_v1_units",
+        vec![json!({"unit_id": "AB-1", "unit_number": " 7 ", "floor": "2", "unit_type": "B2"})],
+    )])
+    .await;
     assert_eq!(rows(&output, "units")["7"]["unit_id"], "ab-1");
     let row = &rows(&output, "unit_availability")["7"];
     assert_eq!((&row["available"], &row["agreement"]), (&json!(false), &json!("none")));
@@ -289,11 +328,17 @@ async fn values_are_merged_and_say_where_they_came_from() {
     ])
     .await;
     let row = &rows(&output, "units")["7"];
-    assert_eq!((&row["unit_id"], &row["floor"], &row["building"], &row["square_feet"]), (&json!("new"), &json!("2"), &json!("12"), &json!(980)));
+    assert_eq!(
+        (&row["unit_id"], &row["floor"], &row["building"], &row["square_feet"]),
+        (&json!("new"), &json!("2"), &json!("12"), &json!(980))
+    );
     assert_eq!(cents(row, "market_rent"), Some(155_025));
     let sources: Value = serde_json::from_str(row["value_sources"].as_str().unwrap()).unwrap();
     assert_eq!(sources["market_rent"], "v2_availability");
-    assert_eq!((&sources["floor"], &sources["building"], &sources["street"]), (&json!("v2_units"), &json!("mits"), &json!("v1_units")));
+    assert_eq!(
+        (&sources["floor"], &sources["building"], &sources["street"]),
+        (&json!("v2_units"), &json!("mits"), &json!("v1_units"))
+    );
 }
 
 #[tokio::test]
@@ -318,7 +363,11 @@ async fn a_rent_that_is_no_price_is_unknown_and_only_a_wrong_one_is_reported() {
 
 #[tokio::test]
 async fn a_number_that_stands_twice_is_offered_only_when_both_rows_agree() {
-    let output = run(&[("mits_units", vec![vacant("1"), vacant("1 "), vacant("2"), with(vacant("2"), json!({"market_rent": "9"})), vacant("3")])]).await;
+    let output = run(&[(
+        "mits_units",
+        vec![vacant("1"), vacant("1 "), vacant("2"), with(vacant("2"), json!({"market_rent": "9"})), vacant("3")],
+    )])
+    .await;
     assert_eq!(rows(&output, "units").len(), 3);
     assert_eq!(rows(&output, "available_units").into_keys().collect::<Vec<_>>(), ["1", "3"]);
     assert_eq!(cents(&rows(&output, "units")["2"], "market_rent"), Some(154_000), "the first row is kept");
@@ -333,17 +382,35 @@ async fn terms_of_a_floor_plan_reach_its_units_and_concessions_are_taken_off_onc
     let mut own = term(Some("2"), "12", "1,400.00");
     own["start_date"] = json!("2026-8-1");
     own["end_date"] = json!("2026-8-15");
-    let concession = |changes: Value| with(json!({"active": "true", "value": "120.00", "term": "12", "header": "Look and lease"}), changes);
+    let concession = |changes: Value| {
+        with(json!({"active": "true", "value": "120.00", "term": "12", "header": "Look and lease"}), changes)
+    };
     let tables = [
-        ("mits_units", vec![vacant("1"), vacant("2"), with(vacant("3"), json!({"leased_status": "leased", "occupancy_status": "occupied", "made_ready_date": null}))]),
-        ("mits_offer_terms", vec![term(None, "12", "1500"), term(None, "6", "1600"), own, term(Some("2"), "soon", "5")]),
-        ("mits_concessions", vec![
-            concession(json!({})),
-            concession(json!({})),
-            concession(json!({"active": "false", "value": "999"})),
-            concession(json!({"end_date": "2026-7-1", "value": "888"})),
-            concession(json!({"unit_number": "2", "value": "-50", "header": "$50 off per month"})),
-        ]),
+        (
+            "mits_units",
+            vec![
+                vacant("1"),
+                vacant("2"),
+                with(
+                    vacant("3"),
+                    json!({"leased_status": "leased", "occupancy_status": "occupied", "made_ready_date": null}),
+                ),
+            ],
+        ),
+        (
+            "mits_offer_terms",
+            vec![term(None, "12", "1500"), term(None, "6", "1600"), own, term(Some("2"), "soon", "5")],
+        ),
+        (
+            "mits_concessions",
+            vec![
+                concession(json!({})),
+                concession(json!({})),
+                concession(json!({"active": "false", "value": "999"})),
+                concession(json!({"end_date": "2026-7-1", "value": "888"})),
+                concession(json!({"unit_number": "2", "value": "-50", "header": "$50 off per month"})),
+            ],
+        ),
     ];
     let output = run(&tables).await;
     let offers = rows(&output, "offer_terms");
@@ -407,28 +474,51 @@ async fn fees_are_one_list_in_which_each_is_counted_once() {
     let named: BTreeMap<_, _> = fees.values().map(|f| (f["name"].as_str().unwrap(), f)).collect();
     assert_eq!(
         named.keys().copied().collect::<Vec<_>>(),
-        ["Admin fee", "Application Fee", "Garage", "Gym", "Insurance", "Pet rent", "Pool Key", "Required deposit", "Security deposit", "Valet Trash", "Washer"]
+        [
+            "Admin fee",
+            "Application Fee",
+            "Garage",
+            "Gym",
+            "Insurance",
+            "Pet rent",
+            "Pool Key",
+            "Required deposit",
+            "Security deposit",
+            "Valet Trash",
+            "Washer"
+        ]
     );
     assert_eq!(fees.len(), 11);
-    let kind = |name: &str| ["category", "frequency", "requirement", "applies_to"].map(|c| named[name][c].as_str().unwrap());
+    let kind =
+        |name: &str| ["category", "frequency", "requirement", "applies_to"].map(|c| named[name][c].as_str().unwrap());
     assert_eq!(kind("Application Fee"), ["application", "one_time", "required", "property"]);
     assert_eq!(kind("Garage"), ["parking", "monthly", "optional", "rentable_item"]);
     assert_eq!(kind("Pet rent"), ["pet", "monthly", "situational", "pet"]);
     assert_eq!(kind("Security deposit"), ["deposit", "one_time", "required", "unit"]);
-    assert_eq!(kind("Washer"), ["other", "monthly", "required", "unit"]);
+    assert_eq!(kind("Washer"), ["amenity", "monthly", "required", "unit"]);
     assert_eq!(cents(named["Pool Key"], "amount"), None);
-    assert!(output.rejects.iter().any(|r| r.dataset == "fees" && r.kind == RejectKind::Value && r.reason.contains("`-5` is negative")));
+    assert!(
+        output
+            .rejects
+            .iter()
+            .any(|r| r.dataset == "fees" && r.kind == RejectKind::Value && r.reason.contains("`-5` is negative"))
+    );
 
     let cost = &rows(&output, "unit_costs")["1/market"];
     let figure = |column: &str| cents(cost, column);
-    assert_eq!(figure("required_monthly_fees"), Some(30_00 + 35_00 + 10_00), "trash, washer, a twelfth of the insurance");
-    assert_eq!(figure("required_one_time_fees"), Some(60_00 + 150_00));
-    assert_eq!(figure("required_deposits"), Some(300_00), "two lists state the deposit");
-    assert_eq!(figure("total_move_in_cost"), Some(1540_00 + 75_00 + 210_00 + 300_00));
+    assert_eq!(
+        figure("required_monthly_fees"),
+        Some(3_000 + 3_500 + 1_000),
+        "trash, washer, a twelfth of the insurance"
+    );
+    assert_eq!(figure("required_one_time_fees"), Some(6_000 + 15_000));
+    assert_eq!(figure("required_deposits"), Some(30_000), "two lists state the deposit");
+    assert_eq!(figure("total_move_in_cost"), Some(154_000 + 7_500 + 21_000 + 30_000));
     assert_eq!((&cost["complete"], &cost["unknown_fees"]), (&json!(false), &json!("[\"Pool Key\"]")));
 
     let schedule = rows(&output, "fee_schedule");
-    let sentence = |name: &str| schedule.values().find(|f| f["name"] == name).unwrap()["statement"].as_str().unwrap().to_owned();
+    let sentence =
+        |name: &str| schedule.values().find(|f| f["name"] == name).unwrap()["statement"].as_str().unwrap().to_owned();
     assert_eq!(sentence("Application Fee"), "Application Fee: $60.00, once, required, not refundable.");
     assert_eq!(sentence("Valet Trash"), "Valet Trash: $30.00 a month, required.");
     assert_eq!(sentence("Security deposit"), "Security deposit: $300.00, once, required, for unit 1, refundable.");
@@ -468,10 +558,13 @@ async fn totals_equal_an_independent_sum() {
             // A deposit of the unit's own stands in for those of wider places.
             let own = random.random::<bool>().then(|| random.random_range(1_000..50_000));
             if let Some(own) = own {
-                deposits.push(json!({"element": "Deposit", "unit_number": number, "kind": "Security", "amount": dollars(own)}));
+                deposits.push(
+                    json!({"element": "Deposit", "unit_number": number, "kind": "Security", "amount": dollars(own)}),
+                );
             }
             let bonds = own.unwrap_or(bonds);
-            let offers: Vec<i64> = (0..random.random_range(0..3)).map(|_| random.random_range(50_000..400_000)).collect();
+            let offers: Vec<i64> =
+                (0..random.random_range(0..3)).map(|_| random.random_range(50_000..400_000)).collect();
             for (i, rent) in offers.iter().enumerate() {
                 terms.push(json!({"unit_number": number, "lease_term": i + 6, "effective_rent": dollars(*rent)}));
                 expected.insert(format!("{number}/{}", i + 6), (*rent, bonds));
@@ -522,7 +615,10 @@ async fn a_property_gets_its_zone_its_day_and_its_links() {
     let concession = rows(&output, "concessions");
     // It is 1 August in UTC, and still 31 July where the property is.
     assert_eq!(concession.values().next().unwrap()["current"], true);
-    assert_eq!(rows(&output, "available_units")["1#2"]["application_url"], "https://harbor.example/apply?a=1&unitNumber=1%232");
+    assert_eq!(
+        rows(&output, "available_units")["1#2"]["application_url"],
+        "https://harbor.example/apply?a=1&unitNumber=1%232"
+    );
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ pub fn all() -> Vec<Dataset> {
                 unit_number().key(),
                 flag("available", "whether it may be offered: every rule that could judge says yes").required(),
                 date("available_on", "first day it can be moved into; a past day means now"),
-                text("agreement", "agreed, disputed (rules differ, so it is not offered) or single (only one rule could judge)").required(),
+                text("agreement", "agreed, disputed (rules differ, so it is not offered), single (only one rule could judge) or none (no rule could, so it is not offered)").required(),
                 flag("rule_status", "rule 1: residential and (vacant and available, or occupied and on notice); null without statuses"),
                 flag("rule_made_ready", "rule 2: the marketing feed carries a made-ready date; null when the feed has no availability for the unit"),
                 flag("rule_v2", "rule 3: ResMan v2 markets it, it is ready or being made ready, and vacant or on notice; null without v2"),

@@ -26,12 +26,12 @@ with stated as (
       when element like '%LateMinFee' then 'Late fee'
       when element like '%LateFeePerDay' then 'Late fee a day'
       when element like '%LatePercent' then 'Late fee in percent of the rent'
-      when element like '%Pet%Deposit' then concat('Pet deposit', coalesce(concat(' (', clean(kind), ')'), ''))
-      when element like '%Pet%Rent' then concat('Pet rent', coalesce(concat(' (', clean(kind), ')'), ''))
-      when element like '%Pet%' then concat('Pet fee', coalesce(concat(' (', clean(kind), ')'), ''))
-      when element like '%Parking%' then coalesce(clean(label), concat(clean(kind), ' parking'), 'Parking')
+      when element like '%Pet%Deposit' then concat('Pet deposit', coalesce(' (' || clean(kind) || ')', ''))
+      when element like '%Pet%Rent' then concat('Pet rent', coalesce(' (' || clean(kind) || ')', ''))
+      when element like '%Pet%' then concat('Pet fee', coalesce(' (' || clean(kind) || ')', ''))
+      when element like '%Parking%' then coalesce(clean(label), clean(kind) || ' parking', 'Parking')
       when element like '%Deposit%' then coalesce(
-        case when lower(kind) like '%deposit%' then clean(kind) end, concat(clean(kind), ' deposit'), clean(label), 'Deposit')
+        case when lower(kind) like '%deposit%' then clean(kind) end, clean(kind) || ' deposit', clean(label), 'Deposit')
       else coalesce(clean(label), clean(kind), replace(snake(regexp_replace(element, '^.*/', '')), '_', ' '))
     end as name,
     element as hint,

@@ -1,7 +1,7 @@
 -- model: properties
 -- layer: normalise
 -- about: One property whose inventory this slice holds, merged from the marketing feed and the account's property lists.
--- inputs: resman_account_properties, mits_properties, resman_v1_units, resman_units, resman_availability, resman_unit_types, slice
+-- inputs: resman_account_properties, mits_properties, mits_floorplans, mits_units, resman_v1_units, resman_units, resman_availability, resman_unit_types, slice
 -- key: property_id
 -- check: time_zone is null or time_zone not like '% %'
 --
@@ -9,6 +9,8 @@
 -- only they hold (kind, time zone, abbreviation), and of those the newer generation before the older.
 with known as (
   select property_id from mits_properties
+  union select property_id from mits_floorplans
+  union select property_id from mits_units
   union select property_id from resman_v1_units
   union select property_id from resman_units
   union select property_id from resman_availability

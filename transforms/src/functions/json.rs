@@ -37,7 +37,7 @@ fn json_object(args: &[ArrayRef]) -> Result<ArrayRef> {
     let objects = (0..rows).map(|row| {
         let mut object = Map::new();
         for (name, shown, value) in &pairs {
-            if name.is_null(row) || value.is_null(row) {
+            if name.is_null(row) || value.is_null(row) || *value.data_type() == DataType::Null {
                 continue;
             }
             let shown = shown.value(row).to_string();

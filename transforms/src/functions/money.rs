@@ -73,6 +73,10 @@ fn without_currency(text: &str) -> Option<&str> {
         "US$", "CA$", "C$", "AU$", "A$", "NZ$", "MX$", "$", "€", "£", "¥", "₹", "₺", "USD", "CAD", "EUR", "GBP", "MXN",
         "AUD", "NZD", "CHF", "kr",
     ];
+    // Most amounts have no mark.
+    if text.starts_with(|c: char| c.is_ascii_digit()) && text.ends_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
     MARKS.iter().find_map(|mark| {
         let start = text.get(..mark.len()).filter(|s| s.eq_ignore_ascii_case(mark)).map(|_| &text[mark.len()..]);
         start.or_else(|| {

@@ -73,11 +73,15 @@ const BOUND_GIVEN: &str = " abd abdul abdel abu umm عبد ابو ";
 /// Words that introduce the name at birth.
 const BIRTH: &str = " née nee né geb geborene rozená 旧姓 ";
 /// Endings that Japanese, Korean and Chinese politeness adds to a name.
-const POLITE: [&str; 12] = ["선생님", "박사님", "さん", "様", "先生", "社長", "씨", "님", "ちゃん", "くん", "議員", "박사"];
+const POLITE: [&str; 12] =
+    ["선생님", "박사님", "さん", "様", "先生", "社長", "씨", "님", "ちゃん", "くん", "議員", "박사"];
+
+/// Holds `Ph. D.` together while the words are told apart.
+const JOINER: char = '\u{2060}';
 
 fn listed(list: &str, word: &str) -> bool {
     let word = word.trim_end_matches(['.', ',']);
-    let plain = word.replace('.', "").to_lowercase();
+    let plain = word.replace(['.', JOINER], "").to_lowercase();
     !plain.is_empty() && list.contains(&format!(" {plain} "))
 }
 
@@ -93,8 +97,11 @@ fn is_capital_suffix(word: &str) -> bool {
 fn is_suffix(word: &str) -> bool {
     let word = word.trim_end_matches(';');
     let dotted = word.matches('.').count() >= 2 && word.split('.').all(|w| w.chars().count() <= 2);
-    let degree = word.contains('.') && ["ph.d", "m.d", "d.d.s", "msc.ed", "m.eng", "b.tech"].iter().any(|d| word.to_lowercase().starts_with(d));
-    listed(SUFFIXES, word) || degree || (dotted && word.ends_with('.') && word.chars().count() > 3 && listed(SUFFIXES, word))
+    let degree = word.contains('.')
+        && ["ph.d", "m.d", "d.d.s", "msc.ed", "m.eng", "b.tech"].iter().any(|d| word.to_lowercase().starts_with(d));
+    listed(SUFFIXES, word)
+        || degree
+        || (dotted && word.ends_with('.') && word.chars().count() > 3 && listed(SUFFIXES, word))
 }
 
 fn is_roman_letter(word: &str) -> bool {
@@ -102,7 +109,9 @@ fn is_roman_letter(word: &str) -> bool {
 }
 
 fn is_particle(word: &str) -> bool {
-    listed(PARTICLES, word) || word.ends_with('-') || (word.ends_with(['\'', '’']) && word.chars().count() == 2)
+    (listed(PARTICLES, word) && !(word.ends_with('.') && word.chars().count() == 2))
+        || word.ends_with('-')
+        || (word.ends_with(['\'', '’']) && word.chars().count() == 2)
 }
 
 /// Whether the word joins the names on its two sides.
@@ -131,35 +140,59 @@ fn push(part: &mut Option<String>, more: &str, between: &str) {
 /// whose given name is then `John and Mary`). Names in Han, Kana or Hangul have the family name first.
 pub fn person_name(text: &str) -> Option<PersonName> {
     let mut name = PersonName::default();
-    let rest = take_asides(text, &mut name);
-    let mut parts: Vec<Vec<&str>> =
-        rest.split([',', '،', '，']).map(|p| p.split_whitespace().filter(|w| w.chars().any(char::is_alphanumeric) || *w == "&").collect()).collect();
+    let text = text.replace("Ph. D.", "Ph.\u{2060}D.");
+    let rest = take_asides(&text, &mut name);
+    let mut parts: Vec<Vec<&str>> = rest
+        .split([',', '،', '，'])
+        .map(|p| {
+            p.split_whitespace().filter(|w| w.chars().any(char::is_alphanumeric) || matches!(*w, "&" | "-")).collect()
+        })
+        .collect();
     let leads_with_comma = parts.first().is_some_and(Vec::is_empty) && parts.len() > 1;
+    let ends_with_comma = parts.last().is_some_and(Vec::is_empty) && parts.len() > 1;
     parts.retain(|p: &Vec<&str>| !p.is_empty());
     match parts.split_first() {
         None => {}
         Some((only, [])) if leads_with_comma && only.iter().all(|w| is_suffix(w)) => name.suffix = Some(only.join(" ")),
-        Some((only, [])) => western(only, &mut name),
+        Some((only, [])) => {
+            western(only, &mut name);
+            if ends_with_comma && name.family.is_none() {
+                name.family = name.given.take();
+            }
+        }
         Some((first, rest)) => {
             // Behind a comma stand either the given names or nothing but titles and suffixes.
             let names_before = first.iter().filter(|w| !is_title(w) && !is_suffix(w)).count();
             let many = names_before >= 2 && !is_particle(first[0]);
             let behind = |w: &&str| {
-                is_suffix(w) || is_title(w) && (many || w.ends_with('.') || !first.is_empty() && rest[0].len() == 1 && !is_capital_suffix(w))
+                is_suffix(w)
+                    || is_title(w)
+                        && (many
+                            || w.ends_with('.')
+                            || !first.is_empty() && rest[0].len() == 1 && !is_capital_suffix(w))
                     || is_capital_suffix(w)
-                    || (many && (is_roman_letter(w) || w.chars().count() > 1 && w.matches('.').count() > 1))
+                    || (many
+                        && !is_title(rest[0][0])
+                        && (is_roman_letter(w) || w.chars().count() > 1 && w.matches('.').count() > 1))
                     || matches!(*w, "and" | "-")
             };
-            if rest[0].iter().all(|w| behind(&w)) {
+            if rest[0].iter().all(behind) {
                 western(first, &mut name);
                 if name.family.is_none() && name.given.is_some() {
                     name.family = name.given.take();
-                } else if !many && name.middle.is_none() && names_before <= 2 && first.len() > 1 && name.title.is_none() && is_particle(first[0]) {
+                } else if !many
+                    && name.middle.is_none()
+                    && names_before <= 2
+                    && first.len() > 1
+                    && name.title.is_none()
+                    && is_particle(first[0])
+                {
                     name.family = Some(first.join(" "));
                     name.given = None;
                 }
                 for part in rest {
-                    let (titles, suffixes): (Vec<&str>, Vec<&str>) = part.iter().partition(|w| is_title(w) && !is_capital_suffix(w) || **w == "and");
+                    let (titles, suffixes): (Vec<&str>, Vec<&str>) =
+                        part.iter().partition(|w| is_title(w) && !is_capital_suffix(w) || **w == "and");
                     if !titles.is_empty() {
                         push(&mut name.title, &titles.join(" "), " ");
                     }
@@ -171,6 +204,20 @@ pub fn person_name(text: &str) -> Option<PersonName> {
                 family_first(first, rest, &mut name);
             }
         }
+    }
+    for part in [
+        &mut name.title,
+        &mut name.given,
+        &mut name.middle,
+        &mut name.family,
+        &mut name.suffix,
+        &mut name.nickname,
+        &mut name.maiden,
+    ] {
+        *part = part
+            .take()
+            .map(|p| p.replace(JOINER, " ").trim().to_owned())
+            .filter(|p| p.chars().any(char::is_alphanumeric));
     }
     (name != PersonName::default()).then_some(name)
 }
@@ -189,9 +236,8 @@ fn take_asides(text: &str, name: &mut PersonName) -> String {
     ];
     let mut rest = String::with_capacity(text.len());
     let mut tail = text;
-    while let Some((at, close)) = tail
-        .char_indices()
-        .find_map(|(at, c)| PAIRS.iter().find(|(open, _)| *open == c).map(|(_, close)| (at, *close)))
+    while let Some((at, close)) =
+        tail.char_indices().find_map(|(at, c)| PAIRS.iter().find(|(open, _)| *open == c).map(|(_, close)| (at, *close)))
     {
         let open = tail[at..].chars().next().map_or(0, char::len_utf8);
         let Some(end) = tail[at + open..].find(close) else { break };
@@ -224,7 +270,7 @@ fn birth_name(words: &[&str]) -> Option<(usize, usize)> {
 }
 
 /// Takes the titles off the front.
-fn take_titles<'a>(words: &mut Vec<&'a str>, name: &mut PersonName) -> bool {
+fn take_titles(words: &mut Vec<&str>, name: &mut PersonName) -> bool {
     let mut count = 0;
     let mut given_follows = false;
     while let Some(word) = words.get(count) {
@@ -258,11 +304,9 @@ fn take_suffixes(words: &mut Vec<&str>, least: usize, name: &mut PersonName) {
     loop {
         let names = words.len();
         let Some(word) = words.last().copied() else { break };
-        let two_words = names > least + 1 && format!("{} {word}", words[names - 2]).eq_ignore_ascii_case("ph. d.");
-        if two_words {
-            suffix.insert(0, "Ph. D.");
-            words.truncate(names - 2);
-        } else if names > least && (is_suffix(word) || (names > 2.max(least) && (is_capital_suffix(word) || is_roman_letter(word)))) {
+        if names > least
+            && (is_suffix(word) || (names > 2.max(least) && (is_capital_suffix(word) || is_roman_letter(word))))
+        {
             suffix.insert(0, word);
             words.pop();
         } else if names > least && word.ends_with('.') && is_title(word) && word.len() > 2 {
@@ -291,7 +335,8 @@ fn units(words: &[&str]) -> Vec<String> {
         while bound && i + 1 < words.len() {
             i += 1;
             unit = format!("{unit} {}", words[i]);
-            bound = is_particle(words[i]) || matches!(words[i], "und" | "e" | "y") && i + 1 < words.len() && is_particle(words[i + 1]);
+            bound = is_particle(words[i])
+                || matches!(words[i], "und" | "e" | "y") && i + 1 < words.len() && is_particle(words[i + 1]);
         }
         if matches!(unit.as_str(), "&" | "and" | "und") && !units.is_empty() && i + 1 < words.len() {
             i += 1;
@@ -321,7 +366,9 @@ fn western(words: &[&str], name: &mut PersonName) {
     }
     let mut words = words.to_vec();
     let given_follows = take_titles(&mut words, name);
-    if let Some((at, skip)) = birth_name(&words).filter(|(at, skip)| *at > 0 && at + skip < words.len() && !is_particle(words[at - 1])) {
+    if let Some((at, skip)) =
+        birth_name(&words).filter(|(at, skip)| *at > 0 && at + skip < words.len() && !is_particle(words[at - 1]))
+    {
         let mut birth = words.split_off(at);
         birth.drain(..skip);
         take_suffixes(&mut birth, 1, name);
@@ -339,8 +386,8 @@ fn western(words: &[&str], name: &mut PersonName) {
             let lone = units.swap_remove(0);
             let family = (name.title.is_some() && !given_follows)
                 || (lone.split(' ').count() > 1 && is_particle(lone.split(' ').next().unwrap_or_default()))
-                || name.nickname.is_some()
-                || name.maiden.is_some();
+                || (name.nickname.is_some() && !given_follows)
+                || (name.maiden.is_some() && !given_follows);
             if family { name.family = Some(lone) } else { name.given = Some(lone) }
         }
         _ => {
