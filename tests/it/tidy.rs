@@ -23,7 +23,7 @@ fn files() -> Vec<PathBuf> {
                 let kept = !name.starts_with('.') || matches!(name.as_str(), ".ci" | ".config");
                 let made = folder == root() && matches!(name.as_str(), "target" | "lake");
                 folders.extend((kept && !made).then_some(path));
-            } else if std::fs::read_to_string(&path).is_ok() {
+            } else if name != ".git" && std::fs::read_to_string(&path).is_ok() {
                 found.push(path.strip_prefix(root()).unwrap().to_path_buf());
             }
         }
