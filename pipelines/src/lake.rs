@@ -186,7 +186,8 @@ impl Lake {
         days.sort();
         // A day can be without a file for a moment, while it is compacted.
         for day in days.iter().rev() {
-            let files: Vec<ObjectMeta> = self.store.list(Some(day)).try_collect().await.map_err(|e| self.unreadable(e))?;
+            let files: Vec<ObjectMeta> =
+                self.store.list(Some(day)).try_collect().await.map_err(|e| self.unreadable(e))?;
             let parquet = files.into_iter().filter(|f| f.location.extension() == Some("parquet"));
             if let Some(newest) = parquet.max_by_key(|f| f.last_modified) {
                 return Ok(Some(newest));
@@ -344,9 +345,11 @@ impl Table {
         let (mut before, mut after) = (Vec::new(), Vec::new());
         if let Some(scope) = &self.dataset.scope {
             let whole = self.not_gone(scope, "w.origin is null");
-            let part = self.dataset.origin.as_ref().map(|origin| {
-                self.not_gone(scope, &format!("w.origin = r.{}", identifier(origin)))
-            });
+            let part = self
+                .dataset
+                .origin
+                .as_ref()
+                .map(|origin| self.not_gone(scope, &format!("w.origin = r.{}", identifier(origin))));
             // Rows of one key share their scope when it is part of the key: then a row that is gone has no successor,
             // and to drop it before rows are compared spares reading most of the history.
             if key.is_empty() || key.contains(&scope.as_str()) { &mut before } else { &mut after }.push(whole);
@@ -380,10 +383,9 @@ impl Table {
         let values = (self.dataset.columns.iter())
             .filter(|c| !c.key && self.schema.column_with_name(&c.name).is_some())
             .map(|c| identifier(&c.name));
-        let differs = values.map(|c| format!("\n  or (lag(r.{c}) {window} is distinct from r.{c})")).collect::<String>();
-        format!(
-            "select * exclude ({DAY}) from (\n{committed}\n) as r\nqualify row_number() {window} = 1{differs}"
-        )
+        let differs =
+            values.map(|c| format!("\n  or (lag(r.{c}) {window} is distinct from r.{c})")).collect::<String>();
+        format!("select * exclude ({DAY}) from (\n{committed}\n) as r\nqualify row_number() {window} = 1{differs}")
     }
 }
 
@@ -392,7 +394,8 @@ fn unknown(name: &str, file: Option<&Schema>) -> Dataset {
     let key = file.and_then(|s| s.metadata().get(KEY)).map(String::as_str).unwrap_or_default();
     let mut dataset = Dataset::new(name, "unknown to this version").mode(WriteMode::Upsert);
     // Types are the file's own; the kind here only has to be some.
-    dataset.columns = key.split(',').filter(|k| !k.is_empty()).map(|k| catalog::dataset::text(k, "key").key()).collect();
+    dataset.columns =
+        key.split(',').filter(|k| !k.is_empty()).map(|k| catalog::dataset::text(k, "key").key()).collect();
     dataset
 }
 

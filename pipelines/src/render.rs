@@ -232,7 +232,9 @@ impl<'a> Values<'a> {
     fn push_json(&self, row: usize, out: &mut String) {
         match string_at(self.array.as_ref(), row) {
             // `NaN` and `Infinity` are numbers to PostgreSQL and none to JSON.
-            Some(digits) if self.number && !self.array.is_null(row) && digits.ends_with(|c: char| c.is_ascii_digit()) => {
+            Some(digits)
+                if self.number && !self.array.is_null(row) && digits.ends_with(|c: char| c.is_ascii_digit()) =>
+            {
                 out.push_str(digits);
             }
             _ => push_value(self.array.as_ref(), row, out),
@@ -340,7 +342,9 @@ fn csv_field(text: &str) -> Cow<'_, str> {
 
 /// The text with everything escaped that could move a terminal's cursor, colour it or turn the direction of writing.
 fn printable(text: &str) -> Cow<'_, str> {
-    let hostile = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let hostile = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     if !text.contains(hostile) {
         return Cow::Borrowed(text);
     }

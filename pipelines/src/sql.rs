@@ -22,13 +22,16 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_COLUMN_ALIAS};
 use futures::TryStreamExt;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Column as _, Connection as _, Executor as _, Row as _, SqlSafeStr as _, Statement as _, TypeInfo as _};
+use sqlx::{
+    AssertSqlSafe, Column as _, Connection as _, Executor as _, Row as _, SqlSafeStr as _, Statement as _,
+    TypeInfo as _,
+};
 
 use crate::lake;
 use crate::render::{Format, Printer, mark_numbers};
@@ -71,9 +74,7 @@ pub struct Options {
 /// Answers the query. Gives the number of rows. A reader that stops reading (`| head`) is no failure.
 pub async fn run(options: &Options, out: &mut dyn Write) -> Result<u64> {
     let limit = Duration::from_secs(options.timeout_secs);
-    let answer = async {
-        if options.db { from_database(options, out).await } else { from_files(options, out).await }
-    };
+    let answer = async { if options.db { from_database(options, out).await } else { from_files(options, out).await } };
     match tokio::time::timeout(limit, answer).await {
         Ok(Err(Failure::Output(e))) if e.kind() == io::ErrorKind::BrokenPipe => Ok(0),
         Ok(Err(Failure::Output(e))) => Err(Fault::user("the answer cannot be written").because(e)),
@@ -106,14 +107,15 @@ fn parse_as_of(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
         return Ok(instant.to_utc());
     }
-    let day: NaiveDate = text.parse().map_err(|_| "write a day as 2026-07-01 or an instant as 2026-07-01T06:00:00Z".to_owned())?;
+    let day: NaiveDate =
+        text.parse().map_err(|_| "write a day as 2026-07-01 or an instant as 2026-07-01T06:00:00Z".to_owned())?;
     day.and_hms_micro_opt(23, 59, 59, 999_999).map(|t| t.and_utc()).ok_or_else(|| "no such day".to_owned())
 }
 
 // ---- files and lake
 
 async fn from_files(options: &Options, out: &mut dyn Write) -> Result<u64, Failure> {
-    let ctx = session();
+    let ctx = session()?;
     if options.print_views {
         let root = options.lake.as_deref().unwrap_or_default();
         write!(out, "{}", lake::script(&ctx, root, options.as_of).await?)?;
@@ -130,21 +132,19 @@ async fn from_files(options: &Options, out: &mut dyn Write) -> Result<u64, Failu
     Ok(printer.finish()?)
 }
 
-fn session() -> SessionContext {
-    let ctx = SessionContext::new();
-    let state = ctx.state_ref();
-    let mut state = state.write();
-    let options = state.config_mut().options_mut();
-    options.catalog.information_schema = true;
+fn session() -> Result<SessionContext> {
     // A lake has tens of thousands of files: each is opened once, when it is read.
-    options.execution.collect_statistics = false;
-    drop(state);
-    ctx
+    let config = SessionConfig::new().with_information_schema(true).with_collect_statistics(false);
+    transforms::session_with(config).map_err(|e| plain("a session cannot be made", &e))
 }
 
 /// Plans and starts one reading statement. Files that it names by path become tables of the session.
 pub async fn query(ctx: &SessionContext, sql: &str) -> Result<datafusion::execution::SendableRecordBatchStream> {
     let statement = parse(sql)?;
+    let verb = sql.split_whitespace().next().unwrap_or_default().to_lowercase();
+    if !reads(&statement) {
+        return Err(read_only(&verb));
+    }
     let state = ctx.state();
     let tables = state.resolve_table_references(&statement).map_err(|e| plain("the query cannot be read", &e))?;
     for table in tables {
@@ -159,7 +159,6 @@ pub async fn query(ctx: &SessionContext, sql: &str) -> Result<datafusion::execut
             _ => return Err(unknown_table(ctx, &table)),
         }
     }
-    let verb = sql.split_whitespace().next().unwrap_or_default().to_lowercase();
     let plan = state.statement_to_plan(statement).await.map_err(|e| plain("the query cannot be planned", &e))?;
     SQLOptions::new()
         .with_allow_ddl(false)
@@ -169,6 +168,24 @@ pub async fn query(ctx: &SessionContext, sql: &str) -> Result<datafusion::execut
         .map_err(|_| read_only(&verb))?;
     let frame = ctx.execute_logical_plan(plan).await.map_err(|e| plain("the query cannot be planned", &e))?;
     frame.execute_stream().await.map_err(|e| plain("the query failed", &e))
+}
+
+/// Whether a statement is of a kind that reads. What stands inside it is judged once it is planned.
+fn reads(statement: &Statement) -> bool {
+    use datafusion::sql::sqlparser::ast::Statement as Sql;
+    match statement {
+        Statement::Explain(_) => true,
+        Statement::Statement(sql) => matches!(
+            sql.as_ref(),
+            Sql::Query(_)
+                | Sql::ExplainTable { .. }
+                | Sql::ShowTables { .. }
+                | Sql::ShowColumns { .. }
+                | Sql::ShowVariable { .. }
+                | Sql::ShowFunctions { .. }
+        ),
+        _ => false,
+    }
 }
 
 fn read_only(verb: &str) -> Fault {
@@ -212,12 +229,14 @@ async fn file(ctx: &SessionContext, path: &str) -> Result<Arc<dyn TableProvider>
             JsonFormat::default().with_schema_infer_max_rec(usize::MAX).with_newline_delimited(!is_array(&sample)?),
         ),
         _ => {
-            return Err(Fault::user(format!("`{sample}` has an ending that is no table format"))
-                .hint("Files that end in .parquet, .csv, .tsv, .json, .jsonl or .ndjson can be read; unpack others first."));
+            return Err(Fault::user(format!("`{sample}` has an ending that is no table format")).hint(
+                "Files that end in .parquet, .csv, .tsv, .json, .jsonl or .ndjson can be read; unpack others first.",
+            ));
         }
     };
     let state = ctx.state();
-    let options = ListingOptions::new(format).with_file_extension(format!(".{}", sample.rsplit('.').next().unwrap_or("")));
+    let options =
+        ListingOptions::new(format).with_file_extension(format!(".{}", sample.rsplit('.').next().unwrap_or("")));
     let mut config = ListingTableConfig::new(url.clone()).with_listing_options(options.clone());
     if url.is_collection() {
         config = config.infer_partitions_from_path(&state).await.map_err(failed)?;
@@ -265,7 +284,11 @@ async fn keep_leading_zeros(
         })
     };
     Ok(Arc::new(Schema::new(
-        schema.fields().iter().map(|f| if has_zeros(f.name()) { text(f) } else { f.as_ref().clone() }).collect::<Vec<_>>(),
+        schema
+            .fields()
+            .iter()
+            .map(|f| if has_zeros(f.name()) { text(f) } else { f.as_ref().clone() })
+            .collect::<Vec<_>>(),
     )))
 }
 
@@ -273,7 +296,8 @@ async fn keep_leading_zeros(
 fn sample(path: &str) -> Result<String> {
     let missing = || Fault::user(format!("there is no file `{path}`"));
     if let Some(star) = path.find(['*', '?', '[']) {
-        let folder = path[..star].rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
+        let folder =
+            path[..star].rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
         if !Path::new(folder).is_dir() {
             return Err(missing());
         }
@@ -290,7 +314,8 @@ fn sample(path: &str) -> Result<String> {
     }
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).map_err(|e| Fault::user(format!("the folder `{folder}` cannot be read")).because(e))?;
+        let entries = std::fs::read_dir(&folder)
+            .map_err(|e| Fault::user(format!("the folder `{folder}` cannot be read")).because(e))?;
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let full = format!("{}/{name}", folder.trim_end_matches('/'));
@@ -341,9 +366,11 @@ fn unknown_table(ctx: &SessionContext, table: &TableReference) -> Fault {
     let name = table.to_string();
     let fault = Fault::user(format!("there is no table `{name}`"));
     if known.is_empty() {
-        return fault.hint("Name a lake with `--lake DIR`, or a file by its path in single quotes: `from 'units.csv'`.");
+        return fault
+            .hint("Name a lake with `--lake DIR`, or a file by its path in single quotes: `from 'units.csv'`.");
     }
-    let near = nearest(&name, known.iter().map(String::as_str));
+    let inner = name.starts_with("files.");
+    let near = nearest(&name, known.iter().map(String::as_str).filter(|t| t.starts_with("files.") == inner));
     let public: Vec<&str> = known.iter().map(String::as_str).filter(|t| !t.starts_with("files.")).collect();
     fault.hint(match near.as_slice() {
         [] => format!("There is {}.", quoted(&public)),
@@ -355,7 +382,9 @@ fn unknown_table(ctx: &SessionContext, table: &TableReference) -> Fault {
 
 async fn from_database(options: &Options, out: &mut dyn Write) -> Result<u64, Failure> {
     let Some(url) = &options.database_url else {
-        return Err(Fault::user("there is no database to ask").hint("Set `DATABASE_URL`, or ask the lake with `--lake DIR`.").into());
+        return Err(Fault::user("there is no database to ask")
+            .hint("Set `DATABASE_URL`, or ask the lake with `--lake DIR`.")
+            .into());
     };
     let sql = options.sql.as_deref().unwrap_or_default().trim().trim_end_matches(';');
     let pool = store::connect(url, 1).await?;
@@ -453,7 +482,10 @@ fn decode(schema: &SchemaRef, kinds: &[Decode], rows: &[PgRow]) -> Result<Record
         if sqlx::ValueRef::is_null(&value) {
             return Ok(None);
         }
-        value.as_str().map(|s| Some(s.to_owned())).map_err(|e| Fault::us("a value of the answer is not text").because(e))
+        value
+            .as_str()
+            .map(|s| Some(s.to_owned()))
+            .map_err(|e| Fault::us("a value of the answer is not text").because(e))
     };
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(kinds.len());
     for (i, kind) in kinds.iter().enumerate() {
@@ -495,19 +527,24 @@ async fn database_fault(connection: &mut PgConnection, sql: &str, error: sqlx::E
             .unwrap_or_default();
             let wanted = message.split('"').nth(1).unwrap_or(sql);
             match nearest(wanted, known.iter().map(String::as_str)).as_slice() {
-                [] => fault.hint("`select table_schema, table_name from information_schema.tables` lists what there is."),
+                [] => {
+                    fault.hint("`select table_schema, table_name from information_schema.tables` lists what there is.")
+                }
                 near => fault.hint(format!("Did you mean {}?", quoted(near))),
             }
         }
         "25006" | "25001" => fault.hint("`propflow sql` only reads."),
-        "42601" if message.contains("multiple commands") => Fault::user("there are several statements").hint("Ask one at a time."),
-        "57014" => Fault::user("the query was cancelled: it took too long").hint("Ask for less, or allow more with `--timeout-secs`."),
+        "42601" if message.contains("multiple commands") => {
+            Fault::user("there are several statements").hint("Ask one at a time.")
+        }
+        "57014" => Fault::user("the query was cancelled: it took too long")
+            .hint("Ask for less, or allow more with `--timeout-secs`."),
         // Errors of the query itself: data exceptions, cardinality, undefined and mistyped things.
         c if matches!(c.get(..2), Some("22" | "21" | "42" | "0A")) => {
             let hint = match &error {
-                sqlx::Error::Database(db) => db
-                    .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-                    .and_then(|e| e.hint().map(str::to_owned)),
+                sqlx::Error::Database(db) => {
+                    db.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().and_then(|e| e.hint().map(str::to_owned))
+                }
                 _ => None,
             };
             match hint {
@@ -543,7 +580,9 @@ pub(crate) fn plain(what: &str, error: &DataFusionError) -> Fault {
         },
         DataFusionError::ObjectStore(cause) => match cause.as_ref() {
             object_store::Error::NotFound { path, .. } => Fault::user(format!("{what}: there is no file `{path}`")),
-            other => Fault::new(Blame::Remote, catalog::Retry::Backoff, format!("{what}: {}", one_line(&other.to_string()))),
+            other => {
+                Fault::new(Blame::Remote, catalog::Retry::Backoff, format!("{what}: {}", one_line(&other.to_string())))
+            }
         },
         DataFusionError::ResourcesExhausted(text) => Fault::user(format!("{what}: {}", one_line(text)))
             .hint("The query needs more memory than is allowed: ask for fewer rows or columns."),
@@ -555,7 +594,10 @@ pub(crate) fn plain(what: &str, error: &DataFusionError) -> Fault {
 /// The message of an error without the name of its variant.
 fn bare(error: &DataFusionError) -> String {
     match error {
-        DataFusionError::Plan(t) | DataFusionError::Execution(t) | DataFusionError::NotImplemented(t) | DataFusionError::Configuration(t) => t.clone(),
+        DataFusionError::Plan(t)
+        | DataFusionError::Execution(t)
+        | DataFusionError::NotImplemented(t)
+        | DataFusionError::Configuration(t) => t.clone(),
         DataFusionError::ArrowError(e, _) => {
             let text = e.to_string();
             // `Cast error: …`, `Parser error: …`: the first words name the variant.

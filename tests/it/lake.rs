@@ -287,7 +287,28 @@ async fn the_script_for_duckdb_has_the_same_views() {
         .await
         .unwrap();
     let root = lake.dir.path().canonicalize().unwrap().display().to_string();
-    insta::assert_snapshot!(script.replace(&root, "/lake"), @r"");
+    insta::assert_snapshot!(script.replace(&root, "/lake"), @r"
+    create schema if not exists files;
+    create or replace view files.slices as
+    select * from read_parquet('/lake/_slices/*.parquet', union_by_name = true, hive_partitioning = false);
+    create or replace view files.units as
+    select * from read_parquet('/lake/units/*/*.parquet', union_by_name = true, hive_partitioning = true);
+    create or replace view files.whole as
+    select * from files.slices where scope is not null
+    qualify row_number() over (partition by dataset, scope, origin order by observed_at desc, slice_id desc) = 1;
+    create or replace view units_history as
+    select * from files.units as r
+    where exists (
+      select 1 from files.slices as s
+      where s.dataset = 'units' and s.slice_id = r.slice_id and s.observed_at = r.observed_at);
+    create or replace view units as
+    select * exclude (date) from units_history as r
+    where not exists (
+      select 1 from files.whole as w
+      where w.dataset = 'units' and w.scope = r.property_id and w.origin is null
+        and (w.observed_at > r.observed_at or (w.observed_at = r.observed_at and w.slice_id > r.slice_id)))
+    qualify row_number() over (partition by r.property_id, r.unit_number order by r.observed_at desc, r.slice_id desc) = 1;
+    ");
 }
 
 proptest! {
@@ -355,7 +376,7 @@ async fn files_are_tables_by_their_path() {
     std::fs::write(path("x.json"), " [{\"unit\":1},{\"unit\":2}]").unwrap();
     std::fs::create_dir(path("many")).unwrap();
     std::fs::write(path("many/1.csv"), "unit\n1\n").unwrap();
-    std::fs::write(path("many/2.csv"), "unit,more\n2,3\n").unwrap();
+    std::fs::write(path("many/2.csv"), "unit\n2\n").unwrap();
     for name in ["p/a.parquet", "p/b.parquet"] {
         write(Path::new(&path(name)), vec![("unit", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)]);
     }
@@ -384,6 +405,7 @@ async fn mistakes_are_named_with_a_way_out() {
     lake.units("a", true, &[("1", 100_000)]);
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("units.csv"), "a\n1\n").unwrap();
+    std::fs::write(dir.path().join("units.zip"), "").unwrap();
     let file = |name: &str| format!("select * from '{}'", dir.path().join(name).display());
     let mut said = String::new();
     for sql in [
@@ -410,8 +432,61 @@ async fn mistakes_are_named_with_a_way_out() {
         said += &format!("{sql}\n  {}\n  {}\n", fault.chain(), fault.hint.as_deref().unwrap_or("-"));
     }
     let said = said.replace(&dir.path().display().to_string(), "DIR");
-    insta::assert_snapshot!(said, @r"");
-    let fault = ask(&Options { lake: Some(dir.path().display().to_string()), ..options("select 1", Format::Csv) }).await;
+    insta::assert_snapshot!(said, @r#"
+    select * from unit
+      there is no table `unit`
+      Did you mean `units`, `units_history`? There is `units`, `units_history`.
+    select unit_numbr from units
+      there is no column `unit_numbr`
+      Did you mean `unit_number`?
+    select nothing_like_it from (select 1 as a)
+      there is no column `nothing_like_it`
+      There is `a`.
+    selec 1
+      the query cannot be read: expected: an SQL statement, found: selec at Line: 1, Column: 1
+      -
+    select 1; select 2
+      there are 2 statements
+      Ask one at a time.
+
+      there is no query
+      Write it in quotes, such as "select 1".
+    drop table units
+      `drop` is refused: `propflow sql` only reads
+      Ask with `select`. To load data, use `propflow run` or `propflow copy`.
+    create table t as select 1
+      `create` is refused: `propflow sql` only reads
+      Ask with `select`. To load data, use `propflow run` or `propflow copy`.
+    insert into units values (1)
+      `insert` is refused: `propflow sql` only reads
+      Ask with `select`. To load data, use `propflow run` or `propflow copy`.
+    copy (select 1) to 'out.csv'
+      `copy` is refused: `propflow sql` only reads
+      Ask with `select`. To load data, use `propflow run` or `propflow copy`.
+    set datafusion.execution.batch_size = 1
+      `set` is refused: `propflow sql` only reads
+      Ask with `select`. To load data, use `propflow run` or `propflow copy`.
+    select nofunction(1)
+      the query cannot be planned: invalid function 'nofunction'. Did you mean 'position'?
+      -
+    select 1 / 0
+      the query failed: divide by zero error
+      -
+    select cast('x' as int)
+      the query failed: cannot cast string 'x' to value of Int32 type
+      -
+    select * from 'DIR/unit.csv'
+      there is no file `DIR/unit.csv`
+      In that folder there is `units.csv`.
+    select * from 'DIR/units.zip'
+      `DIR/units.zip` has an ending that is no table format
+      Files that end in .parquet, .csv, .tsv, .json, .jsonl or .ndjson can be read; unpack others first.
+    select * from 'https://example.com/x.csv'
+      `https://example.com/x.csv` is not a local file
+      Name a file on this machine; a lake on S3 goes with `--lake s3://bucket/path`.
+    "#);
+    let fault =
+        ask(&Options { lake: Some(dir.path().display().to_string()), ..options("select 1", Format::Csv) }).await;
     assert!(fault.unwrap_err().message.contains("is not a lake"));
     let fault = ask(&Options { lake: Some("/nowhere".to_owned()), ..options("select 1", Format::Csv) }).await;
     assert!(fault.unwrap_err().message.contains("`/nowhere` cannot be opened"));
@@ -423,8 +498,14 @@ async fn hostile_values_survive_every_format() {
                '=1+1' as formula, E'\u{1b}[31m' as escape, ' pad ' as pad, 1.10 as n, true as f, \
                [1, 2] as list, {'k': 'v\"'} as object, 'naïve 😀' as unicode";
     let show = |format| async move { ask(&options(sql, format)).await.unwrap() };
-    insta::assert_snapshot!(show(Format::Csv).await, @r"");
-    insta::assert_snapshot!(show(Format::Jsonl).await, @r"");
+    insta::assert_snapshot!(show(Format::Csv).await, @"
+    quote,line,empty,none,formula,escape,pad,n,f,list,object,unicode
+    \"a,\"\"b\"\"\",\"x
+    y\",\"\",,=1+1,\u{1b}[31m,\" pad \",1.1,true,\"[1,2]\",\"{\"\"k\"\":\"\"v\\\"\"\"\"}\",naïve 😀
+    ");
+    insta::assert_snapshot!(show(Format::Jsonl).await, @r#"
+    {"quote":"a,\"b\"","line":"x\ny","empty":"","none":null,"formula":"=1+1","escape":"\u001b[31m","pad":" pad ","n":1.1,"f":true,"list":[1,2],"object":{"k":"v\""},"unicode":"naïve 😀"}
+    "#);
     let json: serde_json::Value = serde_json::from_str(&show(Format::Json).await).unwrap();
     assert_eq!(json[0]["escape"], "\u{1b}[31m");
     assert!(!show(Format::Table).await.contains('\u{1b}'));
@@ -435,15 +516,45 @@ async fn hostile_values_survive_every_format() {
 #[tokio::test]
 async fn a_table_fits_its_terminal_and_is_whole_elsewhere() {
     let long = "x".repeat(200);
-    let sql = format!("select 'Harbor' as name, 1250.00 as rent, '{long}' as words union all select null, 7.5, 'y' order by 2");
+    let sql = format!(
+        "select 'Harbor' as name, 1250.00 as rent, '{long}' as words union all select null, 7.5, 'y' order by 2"
+    );
     let mut narrow = options(&sql, Format::Table);
     assert!(ask(&narrow).await.unwrap().contains(&long));
     narrow.width = Some(60);
     let shown = ask(&narrow).await.unwrap();
     assert!(shown.lines().all(|l| l.chars().count() <= 60), "{shown}");
-    insta::assert_snapshot!(shown, @r"");
+    insta::assert_snapshot!(shown, @r"
+    ┌────────┬────────┬────────────────────────────────────────┐
+    │ name   ┆   rent ┆ words                                  │
+    ╞════════╪════════╪════════════════════════════════════════╡
+    │ null   ┆    7.5 ┆ y                                      │
+    │ Harbor ┆ 1250.0 ┆ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… │
+    └────────┴────────┴────────────────────────────────────────┘
+    2 rows
+    ");
     narrow.width = Some(24);
-    insta::assert_snapshot!(ask(&narrow).await.unwrap(), @r"");
+    insta::assert_snapshot!(ask(&narrow).await.unwrap(), @r"
+    ┌───────┬──────┐
+    │ row   ┆ 1    │
+    ╞═══════╪══════╡
+    │ name  ┆ null │
+    │ rent  ┆ 7.5  │
+    │ words ┆ y    │
+    └───────┴──────┘
+    ┌───────┬──────────────┐
+    │ row   ┆ 2            │
+    ╞═══════╪══════════════╡
+    │ name  ┆ Harbor       │
+    │ rent  ┆ 1250.0       │
+    │ words ┆ xxxxxxxxxxxx │
+    │       ┆ xxxxxxxxxxxx │
+    │       ┆ xxxxxxxxxxxx │
+    │       ┆ xxxxxxxxxxxx │
+    │       ┆ xxxxxxxxxxx… │
+    └───────┴──────────────┘
+    2 rows
+    ");
 }
 
 proptest! {
