@@ -104,7 +104,8 @@ impl ScopeState {
     }
 
     fn place(&mut self, key: u64) -> Option<usize> {
-        if let Some(ahead) = self.stored[self.at.min(self.stored.len())..].iter().take(WINDOW).position(|d| d.0 == key) {
+        if let Some(ahead) = self.stored[self.at.min(self.stored.len())..].iter().take(WINDOW).position(|d| d.0 == key)
+        {
             return Some(self.at + ahead);
         }
         if self.stored.is_empty() {

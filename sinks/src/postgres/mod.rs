@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
@@ -25,7 +26,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgPool};
 
 use self::digests::{KeySet, ScopeState, Store};
 use self::names::literal;
@@ -34,6 +35,8 @@ pub use self::serving::create_views;
 use self::table::{Load, Table};
 use crate::{Abilities, Receipt, Sink, Target, rows};
 
+/// How long a server may take to answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows held in memory before they go to the server, over all tables, in bytes of Arrow.
 const BUFFER_BYTES: usize = 16 << 20;
 /// Bytes handed to the connection at once.
@@ -87,19 +90,14 @@ impl Component for Postgres {
 
     async fn open(config: Config, _env: Env) -> Result<Box<dyn Sink>> {
         let url = match config.url.split_once(':') {
-            Some(("env" | "file", _)) => {
-                Cow::Owned(resolved(&SecretRef::parse(&config.url)?)?)
-            }
+            Some(("env" | "file", _)) => Cow::Owned(resolved(&SecretRef::parse(&config.url)?)?),
             _ => Cow::Borrowed(config.url.as_str()),
         };
         let options: PgConnectOptions = url.parse().map_err(|_| {
             Fault::user("the database URL is not one that PostgreSQL understands")
                 .hint("Write it as `postgres://user:password@host:5432/name`.")
         })?;
-        let pool = PgPoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(std::time::Duration::from_secs(10))
-            .connect_lazy_with(options.application_name("propflow"));
+        let pool = PgPoolOptions::new().connect_lazy_with(options.application_name("propflow"));
         let options = Options {
             schema: config.schema,
             freshness_limit_secs: i64::from(config.freshness_limit_hours) * 3600,
@@ -154,7 +152,10 @@ pub struct PostgresSink {
 
 impl fmt::Debug for PostgresSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresSink").field("options", &self.options).field("slice", &self.slice).finish_non_exhaustive()
+        f.debug_struct("PostgresSink")
+            .field("options", &self.options)
+            .field("slice", &self.slice)
+            .finish_non_exhaustive()
     }
 }
 
@@ -172,11 +173,20 @@ impl PostgresSink {
         }
     }
 
+    /// A connection besides the pool's: one whose loss is known at once, and whose end ends its transaction.
+    async fn connect(&self) -> Result<PgConnection> {
+        let options = self.pool.connect_options();
+        match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await {
+            Ok(connection) => connection.map_err(|e| fault("cannot connect to PostgreSQL", e)),
+            Err(_) => Err(Fault::remote("cannot connect to PostgreSQL: no answer")
+                .hint("Check that the server runs and that the address is right.")),
+        }
+    }
+
     /// The sink's own connection, out of a transaction or in one.
     async fn connection(&mut self) -> Result<&mut PgConnection> {
         if self.connection.is_none() {
-            let connection = self.pool.acquire().await.map_err(|e| fault("cannot connect to PostgreSQL", e))?;
-            self.connection = Some(connection.detach());
+            self.connection = Some(self.connect().await?);
             self.open = false;
         }
         self.connection.as_mut().ok_or_else(|| Fault::us("the connection to PostgreSQL is gone"))
@@ -339,15 +349,15 @@ impl Sink for PostgresSink {
     }
 
     async fn check(&self) -> Result<()> {
-        let what = "cannot reach PostgreSQL";
-        let mut connection = self.pool.acquire().await.map_err(|e| fault(what, e))?;
+        let what = "cannot look at PostgreSQL";
+        let mut connection = self.connect().await?;
         let (read_only, may_create): (bool, bool) = sqlx::query_as(
             "select current_setting('transaction_read_only')::bool, \
              case when exists (select from pg_namespace where nspname = $1) then has_schema_privilege($1, 'create') \
              else has_database_privilege(current_database(), 'create') end",
         )
         .bind(&self.options.schema)
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut connection)
         .await
         .map_err(|e| fault(what, e))?;
         if read_only {
@@ -367,12 +377,16 @@ impl Sink for PostgresSink {
         let mut tables = BTreeMap::new();
         for target in targets {
             if let Some(c) = target.dataset.columns.iter().find(|c| c.key && c.kind == Kind::Json) {
-                return Err(Fault::user(format!("`{}.{}`: a JSON document cannot be a key", target.dataset.name, c.name)));
+                return Err(Fault::user(format!(
+                    "`{}.{}`: a JSON document cannot be a key",
+                    target.dataset.name, c.name
+                )));
             }
             tables.insert(target.dataset.name.clone(), Table::new(target, &self.options.schema)?);
         }
         let schema = quote(&self.options.schema)?;
-        let mut tx = self.pool.begin().await.map_err(|e| fault("cannot connect to PostgreSQL", e))?;
+        let mut connection = self.connect().await?;
+        let mut tx = connection.begin().await.map_err(|e| fault("cannot prepare the tables", e))?;
         let made = tables::prepare(&mut tx, &self.options.schema, targets).await?;
         if !self.options.ledger {
             self.digests.table = format!("{schema}.propflow_digests");
@@ -458,7 +472,10 @@ async fn lock_scopes(
     scopes.dedup();
     let locked = digests.lock(tx, &table.digest_name, &scopes, trust && !empty).await?;
     // In an empty table nothing was written, whatever the digests say: someone may have emptied it.
-    table.load.scopes.extend(locked.into_iter().map(|(s, state)| (s, if empty { ScopeState::unknown(true) } else { state })));
+    table
+        .load
+        .scopes
+        .extend(locked.into_iter().map(|(s, state)| (s, if empty { ScopeState::unknown(true) } else { state })));
     Ok(())
 }
 
@@ -617,10 +634,8 @@ async fn withdraw(
     what: &str,
 ) -> Result<HashMap<String, KeySet>> {
     let mut gone: HashMap<String, KeySet> = HashMap::new();
-    let open: Vec<&Scope> = complete
-        .iter()
-        .filter(|s| table.load.scopes.get(&s.value).is_some_and(ScopeState::may_have_left))
-        .collect();
+    let open: Vec<&Scope> =
+        complete.iter().filter(|s| table.load.scopes.get(&s.value).is_some_and(ScopeState::may_have_left)).collect();
     let (Some(column), false) = (table.dataset.scope.clone(), open.is_empty()) else { return Ok(gone) };
     let wanted: HashMap<&str, &Scope> = open.iter().map(|s| (s.value.as_str(), *s)).collect();
     let mut keys = table.dataset.clone();

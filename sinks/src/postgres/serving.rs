@@ -25,8 +25,12 @@ pub async fn create_views(connection: &mut PgConnection) -> Result<()> {
     for view in VIEWS {
         let dataset = view.dataset().ok_or_else(|| Fault::us(format!("the view `{}` has no dataset", view.name)))?;
         let (name, table) = (format!("serving.{}", quote(view.name)?), format!("core.{}", quote(&dataset.name)?));
-        let columns =
-            dataset.columns.iter().map(|c| Ok(format!("t.{}", quote(&c.name)?))).collect::<Result<Vec<_>>>()?.join(", ");
+        let columns = dataset
+            .columns
+            .iter()
+            .map(|c| Ok(format!("t.{}", quote(&c.name)?)))
+            .collect::<Result<Vec<_>>>()?
+            .join(", ");
         let live = if dataset.mode == WriteMode::History {
             ""
         } else {
