@@ -82,7 +82,6 @@ pub(crate) fn hash(seed: u64, columns: &[ArrayRef]) -> Vec<u64> {
             }
             DataType::Decimal128(..) => {
                 let a = column.as_primitive::<Decimal128Type>().values();
-                #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
                 fold(&mut hashes, nulls, |row| {
                     let v = a[row].cast_unsigned();
                     (v as u64) ^ mix((v >> 64) as u64, NULL)
@@ -120,7 +119,6 @@ const NULL: u64 = 0xD6E8_FEB8_6659_FD93;
 /// Folded multiplication, the step of the wyhash family: each bit of both words moves every bit of the result.
 fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a ^ 0xA076_1D64_78BD_642F) * u128::from(b ^ 0xE703_7ED1_A0B4_28DB);
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves are folded")]
     let folded = (product as u64) ^ ((product >> 64) as u64);
     // The row's position in the chain matters, a zero must not swallow what came before.
     folded.wrapping_add(a.rotate_left(23))

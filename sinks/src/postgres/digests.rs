@@ -75,9 +75,7 @@ impl ScopeState {
             .iter()
             .map(|d| {
                 let d = u128::from_le_bytes(*d);
-                #[expect(clippy::cast_possible_truncation, reason = "two halves")]
-                let pair = ((d >> 64) as u64, d as u64);
-                pair
+                ((d >> 64) as u64, d as u64)
             })
             .collect();
         Self { present: vec![false; stored.len()], stored, exact, ..Self::default() }

@@ -522,20 +522,21 @@ fn choose(table: &mut Table, batch: &RecordBatch) -> Vec<u32> {
         while end < values.len() && values.is_valid(end).then(|| values.value(end)) == scope {
             end += 1;
         }
+        let first = u32::try_from(at).unwrap_or(u32::MAX);
         let state = scope.and_then(|s| table.load.scopes.get_mut(s));
         match state {
             Some(state) => {
-                for row in at..end {
-                    if state.take((keys[row], hashes[row])) {
-                        send.push(u32::try_from(row).unwrap_or(u32::MAX));
+                for (row, digest) in (first..).zip(keys[at..end].iter().copied().zip(hashes[at..end].iter().copied())) {
+                    if state.take(digest) {
+                        send.push(row);
                     }
                 }
                 table.load.twice |= state.twice;
             }
             None => {
-                for row in at..end {
-                    table.load.twice |= !table.load.keys.insert(keys[row]);
-                    send.push(u32::try_from(row).unwrap_or(u32::MAX));
+                for (row, key) in (first..).zip(&keys[at..end]) {
+                    table.load.twice |= !table.load.keys.insert(*key);
+                    send.push(row);
                 }
             }
         }
