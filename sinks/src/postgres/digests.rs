@@ -56,6 +56,8 @@ pub(crate) struct ScopeState {
     sent: KeySet,
     /// Whether a key came twice.
     pub(crate) twice: bool,
+    /// Whether a key came that is not in the list.
+    pub(crate) fresh: bool,
 }
 
 impl ScopeState {
@@ -87,6 +89,7 @@ impl ScopeState {
         let (key, row) = digest;
         let Some(at) = self.place(key) else {
             self.twice |= !self.sent.insert(key);
+            self.fresh = true;
             return true;
         };
         self.at = at + 1;

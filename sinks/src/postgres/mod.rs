@@ -507,6 +507,7 @@ fn choose(table: &mut Table, batch: &RecordBatch) -> Vec<u32> {
     }
     let keys = rows::key_hashes(&table.dataset, batch);
     let Some(values) = table.digested().and_then(|c| scope_values(batch, c)).cloned() else {
+        table.load.fresh = true;
         for key in keys {
             table.load.twice |= !table.load.keys.insert(key);
         }
@@ -532,8 +533,10 @@ fn choose(table: &mut Table, batch: &RecordBatch) -> Vec<u32> {
                     }
                 }
                 table.load.twice |= state.twice;
+                table.load.fresh |= state.fresh;
             }
             None => {
+                table.load.fresh = true;
                 for (row, key) in (first..).zip(&keys[at..end]) {
                     table.load.twice |= !table.load.keys.insert(*key);
                     send.push(row);
@@ -594,6 +597,7 @@ async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &s
     if table.load.ordinal >= ANALYZE_ROWS {
         tables::run(tx, what, table.sql.analyze_stage.clone()).await?;
     }
+    join_by(tx, table, table.load.ordinal, what).await?;
     let receipt = &mut table.load.receipt;
     if table.mode == WriteMode::Append {
         receipt.inserted += sqlx::query(AssertSqlSafe(table.sql.insert.clone()))
@@ -608,8 +612,15 @@ async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &s
         tables::run(tx, what, table.sql.dedupe.clone()).await?;
     }
     if table.mode != WriteMode::History {
+        let mut updated = 0;
         if let Some(update) = &table.sql.update {
-            receipt.updated += tables::run(tx, what, update.clone()).await?;
+            updated = tables::run(tx, what, update.clone()).await?;
+            receipt.updated += updated;
+        }
+        // Rows that the digests know were live, and each of them differed: there is nothing to bring back or to add.
+        // Were they not, someone else took rows away, and those are missed here.
+        if !table.load.fresh && !table.load.twice && i64::try_from(updated) == Ok(table.load.ordinal) {
+            return Ok(());
         }
         receipt.inserted += tables::run(tx, what, table.sql.restore.clone()).await?;
     }
@@ -625,6 +636,19 @@ async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &s
         })?
         .rows_affected();
     Ok(())
+}
+
+/// Tells the planner, which knows neither table well, how to join `rows` staged rows: an index probe costs about what
+/// the scan of a page does.
+async fn join_by(tx: &mut PgConnection, table: &Table, rows: i64, what: &str) -> Result<()> {
+    let pages: i64 = sqlx::query_scalar(AssertSqlSafe(table.sql.pages.clone()))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| fault(what, e))?;
+    let scan = if rows < pages { "off" } else { "on" };
+    tables::run(tx, what, format!("set local enable_hashjoin = {scan}; set local enable_mergejoin = {scan}"))
+        .await
+        .map(|_| ())
 }
 
 /// Marks the rows that left their scope. Gives the hashes of their keys by scope.
@@ -688,6 +712,8 @@ async fn withdraw(
     bytes.extend_from_slice(&encode::TRAILER);
     tables::run(tx, what, format!("{}; {}", table.sql.create_stage, table.sql.clear_stage)).await?;
     copy_in(tx, &table.sql.copy_stage_keys, &bytes).await.map_err(|e| fault(what, e))?;
+    let count = gone.values().map(KeySet::len).sum::<usize>();
+    join_by(tx, table, i64::try_from(count).unwrap_or(i64::MAX), what).await?;
     table.load.receipt.deleted += tables::run(tx, what, table.sql.mark_deleted.clone()).await?;
     Ok(gone)
 }
