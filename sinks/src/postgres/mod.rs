@@ -392,7 +392,7 @@ impl Sink for PostgresSink {
             self.digests.table = format!("{schema}.propflow_digests");
             let sql = format!(
                 "create table if not exists {} (dataset text not null, scope text not null, digests bytea not null, \
-                 updated_at timestamptz not null default now(), primary key (dataset, scope)); \
+                 patch bytea not null default '', updated_at timestamptz not null default now(), primary key (dataset, scope)); \
                  alter table {0} alter column digests set storage external",
                 self.digests.table
             );
