@@ -553,9 +553,11 @@ async fn rows_changed_behind_its_back_are_mended_by_verify() {
     let mut verifying = sink(&db.pool, Options { verify: true, ..options() }, &[dataset.clone()]).await;
     let receipt = load(&mut verifying, &slice(run, 2), &[(&dataset, rows.clone())]).await;
     assert_eq!(receipt.updated, 1);
-    // An emptied table needs no such option.
+    // An emptied table needs no such option, not even for a scope that comes later.
     db.pool.execute("truncate core.fees").await.unwrap();
-    let receipt = load(&mut usual, &slice(run, 3), &[(&dataset, rows)]).await;
+    let other = batch(&dataset, &[vec![word("p", 2), word("f", 1), word("o", 1), Cell::Null, Cell::Null]]);
+    load(&mut usual, &slice(run, 3), &[(&dataset, other)]).await;
+    let receipt = load(&mut usual, &slice(run, 4), &[(&dataset, rows)]).await;
     assert_eq!(receipt.inserted, 1);
 }
 

@@ -227,6 +227,10 @@ impl PostgresSink {
             Some(direct) => direct,
             None => {
                 let direct = claim_empty(tx, table).await?;
+                if direct && table.digested().is_some() {
+                    // Should someone have emptied the table, the digests of all its scopes are wrong, not only of ours.
+                    self.digests.forget(tx, std::slice::from_ref(&table.digest_name)).await?;
+                }
                 table.load.direct = Some(direct);
                 direct
             }
