@@ -3,6 +3,7 @@
 create schema if not exists ops;
 create schema if not exists core;
 create schema if not exists serving;
+create schema if not exists sync;
 
 create table ops.runs (
     id              uuid primary key,
@@ -95,6 +96,18 @@ create table ops.schedules (
     schedule        text primary key,
     last_tick       timestamptz not null,
     updated_at      timestamptz not null default now()
+);
+
+-- Who did what by hand, and why. What runs do by themselves is in `ops.runs`.
+create table sync.audit_log (
+    id              bigint generated always as identity primary key,
+    actor           text not null,
+    action          text not null,
+    subject         text not null,
+    before          jsonb,
+    after           jsonb,
+    reason          text,
+    created_at      timestamptz not null default now()
 );
 
 -- Every change of a stored dataset's columns.

@@ -24,4 +24,4 @@ pub use dataset::{Column, Dataset, Kind, WriteMode};
 pub use fault::{Blame, Fault, Result, Retry};
 pub use quota::{Budget, Quota};
 pub use secret::{SafeUrl, SecretRef};
-pub use slice::{Note, Reject, RejectKind, Slice, SliceId};
+pub use slice::{Note, Receipt, Reject, RejectKind, Slice, SliceId};

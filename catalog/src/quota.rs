@@ -29,6 +29,11 @@ impl Budget {
     pub fn interval(&self) -> Duration {
         self.per / self.calls.max(1)
     }
+
+    /// How far ahead of an even pace a burst may run.
+    pub fn tolerance(&self) -> Duration {
+        self.interval() * self.burst.saturating_sub(1)
+    }
 }
 
 /// The keeper of budgets. One implementation lives in this process and serves one-off copies; the other lives in
@@ -39,8 +44,9 @@ pub trait Quota: Send + Sync + Debug {
     /// get the same place. The caller waits; this does not.
     async fn book(&self, account: &str, budget: &Budget) -> Result<Duration>;
 
-    /// The vendor refused and asked for silence: nobody books a place on `account` before `pause` is over.
-    async fn pause(&self, account: &str, pause: Duration) -> Result<()>;
+    /// The vendor refused and asked for silence: nobody books a place on `account` before `pause` is over, and no burst
+    /// follows it.
+    async fn pause(&self, account: &str, budget: &Budget, pause: Duration) -> Result<()>;
 }
 
 /// The state of one bucket, in the generic cell rate form: `tat` is the theoretical arrival time of the next call, in
@@ -75,7 +81,7 @@ impl LocalQuota {
 impl Quota for LocalQuota {
     async fn book(&self, account: &str, budget: &Budget) -> Result<Duration> {
         let interval = budget.interval().as_secs_f64();
-        let tolerance = interval * f64::from(budget.burst.saturating_sub(1));
+        let tolerance = budget.tolerance().as_secs_f64();
         Ok(self.with(account, |bucket, now| {
             let tat = bucket.tat.max(now);
             bucket.tat = tat + interval;
@@ -83,8 +89,9 @@ impl Quota for LocalQuota {
         }))
     }
 
-    async fn pause(&self, account: &str, pause: Duration) -> Result<()> {
-        self.with(account, |bucket, now| bucket.tat = bucket.tat.max(now + pause.as_secs_f64()));
+    async fn pause(&self, account: &str, budget: &Budget, pause: Duration) -> Result<()> {
+        let silence = (pause + budget.tolerance()).as_secs_f64();
+        self.with(account, |bucket, now| bucket.tat = bucket.tat.max(now + silence));
         Ok(())
     }
 }

@@ -36,10 +36,37 @@ pub struct Slice {
     pub complete: BTreeMap<String, Vec<Scope>>,
     /// The cursor that covers every row up to and including this slice. `None` for a one-off copy.
     pub cursor: Option<Cursor>,
+    /// Set when the reading follows changes: the stream whose next reading starts at `cursor`.
+    pub follows: Option<String>,
     /// Rows that could not be loaded, or not as they came.
     pub rejects: Vec<Reject>,
     /// Things a person should know.
     pub notes: Vec<Note>,
+}
+
+/// What became of a slice's rows of one dataset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Rows that came in.
+    pub received: u64,
+    /// Rows that were new.
+    pub inserted: u64,
+    /// Rows that replaced another.
+    pub updated: u64,
+    /// Rows that were there already, equal.
+    pub unchanged: u64,
+    /// Rows that left their snapshot.
+    pub deleted: u64,
+}
+
+impl std::ops::AddAssign for Receipt {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.deleted += other.deleted;
+    }
 }
 
 /// One value of a dataset's scope column, held whole by a slice.

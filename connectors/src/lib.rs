@@ -5,12 +5,17 @@
 
 use catalog::Entry;
 
+mod emit;
+pub mod http;
+pub mod mits;
+pub mod resman;
+pub mod rows;
 pub mod source;
 
 pub use source::{Event, Read, Request, Source, Stream, guarded};
 
 /// Every connector, in the order of `propflow list`.
-pub static ALL: &[Entry<dyn Source>] = &[];
+pub static ALL: &[Entry<dyn Source>] = &[Entry::of::<mits::Mits>(), Entry::of::<resman::ResMan>()];
 
 /// The connector of that name.
 pub fn find(name: &str) -> Option<&'static Entry<dyn Source>> {

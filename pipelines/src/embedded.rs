@@ -42,6 +42,7 @@ pub struct PrivatePostgres {
     server: Option<(Pid, JoinHandle<()>)>,
     /// Holds the cluster against other owners; released when dropped, after the server has stopped.
     _lock: Option<Flock<File>>,
+    dir: PathBuf,
     socket_dir: PathBuf,
 }
 
@@ -62,7 +63,7 @@ impl PrivatePostgres {
             Ok(lock) => lock,
             Err(_) => {
                 wait_until_up(&url, || None).await?;
-                return Ok(Self { url, server: None, _lock: None, socket_dir });
+                return Ok(Self { url, server: None, _lock: None, dir, socket_dir });
             }
         };
         make_dir(&socket_dir, user.as_ref())?;
@@ -73,7 +74,7 @@ impl PrivatePostgres {
         let log_path = dir.join("server.log");
         let log = File::create(&log_path).map_err(|e| folder_fault(&log_path, e))?;
         let (pid, waiter) = spawn_server(&bin, &data, &socket_dir, durability, user, log)?;
-        let this = Self { url, server: Some((pid, waiter)), _lock: Some(lock), socket_dir };
+        let this = Self { url, server: Some((pid, waiter)), _lock: Some(lock), dir, socket_dir };
         let died = || this.server.as_ref().is_some_and(|(_, t)| t.is_finished()).then(|| tail(&log_path));
         let admin = this.url.replace(&format!("/{NAME}?"), "/postgres?");
         wait_until_up(&admin, died).await?;
@@ -84,6 +85,11 @@ impl PrivatePostgres {
     /// The URL of its database.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The folder of its cluster.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Stops the server in an orderly way. One that another process owns is left alone.
@@ -114,9 +120,9 @@ pub fn home() -> PathBuf {
     if geteuid().is_root() {
         return PathBuf::from("/var/lib/propflow");
     }
-    let base = std::env::var_os("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share")));
+    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(|| {
+        std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"))
+    });
     base.unwrap_or_else(std::env::temp_dir).join("propflow")
 }
 
@@ -132,10 +138,7 @@ fn find_binaries() -> Result<PathBuf> {
         return if complete(&dir) {
             Ok(dir)
         } else {
-            Err(Fault::user(format!(
-                "`PROPFLOW_PG_BIN` names `{}`, which has no `initdb` and `postgres`",
-                dir.display()
-            )))
+            Err(Fault::user(format!("`PROPFLOW_PG_BIN` names `{}`, which has no `initdb` and `postgres`", dir.display())))
         };
     }
     let mut found: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
@@ -232,19 +235,9 @@ fn as_user<'a>(command: &'a mut Command, user: Option<&User>) -> &'a mut Command
 fn make_cluster(bin: &Path, data: &Path, user: Option<&User>) -> Result<()> {
     make_dir(data, user)?;
     let mut command = Command::new(bin.join("initdb"));
-    command.args([
-        "--username",
-        NAME,
-        "--auth=trust",
-        "--encoding=UTF8",
-        "--locale=C",
-        "--no-instructions",
-        "--no-sync",
-        "-D",
-    ]);
+    command.args(["--username", NAME, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions", "--no-sync", "-D"]);
     command.arg(data).stdin(Stdio::null()).env_remove("PGDATA");
-    let output =
-        as_user(&mut command, user).output().map_err(|e| Fault::user("`initdb` cannot be started").because(e))?;
+    let output = as_user(&mut command, user).output().map_err(|e| Fault::user("`initdb` cannot be started").because(e))?;
     if output.status.success() {
         return Ok(());
     }
@@ -265,13 +258,7 @@ fn spawn_server(
 ) -> Result<(Pid, JoinHandle<()>)> {
     let mut command = Command::new(bin.join("postgres"));
     command.arg("-D").arg(data).arg("-k").arg(socket_dir);
-    let mut settings = vec![
-        "listen_addresses=",
-        "shared_buffers=256MB",
-        "max_wal_size=4GB",
-        "max_connections=200",
-        "log_min_messages=warning",
-    ];
+    let mut settings = vec!["listen_addresses=", "shared_buffers=256MB", "max_wal_size=4GB", "max_connections=200", "log_min_messages=warning"];
     match durability {
         Durability::Full => settings.push("fsync=on"),
         Durability::Fast => settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"]),

@@ -3,7 +3,7 @@
 //! A sink is one folder and one line in [`ALL`]. It takes named slices of known datasets and never looks at a vendor to
 //! decide what to load.
 
-use catalog::Entry;
+use catalog::{Entry, WriteMode};
 
 pub mod sink;
 
@@ -12,7 +12,8 @@ pub mod parquet;
 pub mod postgres;
 mod rows;
 
-pub use sink::{Abilities, Receipt, Sink, Target};
+pub use catalog::Receipt;
+pub use sink::{Abilities, Sink, Target};
 
 /// Every sink, in the order of `propflow list`.
 pub static ALL: &[Entry<dyn Sink>] =
@@ -21,4 +22,11 @@ pub static ALL: &[Entry<dyn Sink>] =
 /// The sink of that name.
 pub fn find(name: &str) -> Option<&'static Entry<dyn Sink>> {
     ALL.iter().find(|e| e.name == name)
+}
+
+/// The write modes that a sink honours, without opening it.
+pub fn modes(name: &str) -> &'static [WriteMode] {
+    use WriteMode::{Append, History, Snapshot, Upsert};
+    // All of them keep all modes today; a sink that cannot says so here and in its abilities.
+    if find(name).is_some() { &[Append, Upsert, Snapshot, History] } else { &[] }
 }

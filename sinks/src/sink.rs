@@ -1,8 +1,10 @@
 //! What every sink promises.
 
+use std::collections::BTreeMap;
+
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use catalog::{Dataset, Result, Slice, SliceId, WriteMode};
+use catalog::{Dataset, Receipt, Result, Slice, SliceId, WriteMode};
 
 /// A place to write to, opened with its settings.
 ///
@@ -10,7 +12,7 @@ use catalog::{Dataset, Result, Slice, SliceId, WriteMode};
 /// committed does not exist: nobody can read it, and the next `begin` forgets it. The same slice committed twice leaves
 /// the sink as if it had been committed once.
 #[async_trait]
-pub trait Sink: Send {
+pub trait Sink: Send + Sync {
     /// What it can do; the plan checks a pipeline against it before anything moves.
     fn abilities(&self) -> Abilities;
 
@@ -28,8 +30,8 @@ pub trait Sink: Send {
     async fn write(&mut self, dataset: &str, batch: RecordBatch) -> Result<()>;
 
     /// Makes the slice durable. A sink that keeps cursors saves `slice.cursor`, the rejects and the notes in the same
-    /// transaction.
-    async fn commit(&mut self, slice: &Slice) -> Result<Receipt>;
+    /// transaction. Says what became of the rows, by dataset.
+    async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>>;
 }
 
 /// A dataset and how to write it.
@@ -48,29 +50,4 @@ pub struct Abilities {
     pub modes: &'static [WriteMode],
     /// Whether `commit` saves the slice's cursor with its rows in one transaction. Such a sink is committed last.
     pub keeps_cursor: bool,
-}
-
-/// What a commit did, in rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Receipt {
-    /// Rows that came in.
-    pub received: u64,
-    /// Rows that were new.
-    pub inserted: u64,
-    /// Rows that replaced another.
-    pub updated: u64,
-    /// Rows that were there already, equal.
-    pub unchanged: u64,
-    /// Rows that left their snapshot.
-    pub deleted: u64,
-}
-
-impl std::ops::AddAssign for Receipt {
-    fn add_assign(&mut self, other: Self) {
-        self.received += other.received;
-        self.inserted += other.inserted;
-        self.updated += other.updated;
-        self.unchanged += other.unchanged;
-        self.deleted += other.deleted;
-    }
 }

@@ -1,8 +1,6 @@
 //! The integration tests: behaviour through public surfaces, in one binary because each binary links DataFusion.
 
-mod cli;
 mod conformance;
-mod faults;
 mod functions;
 mod jobs;
 mod lake;
@@ -11,6 +9,7 @@ mod models;
 mod parquet;
 mod pipeline;
 mod postgres;
+mod quota;
 mod resman;
 mod simulator;
 mod slt;

@@ -32,6 +32,7 @@ pub(crate) fn slice(run: Uuid, number: u32) -> Slice {
         observed_at: start() + TimeDelta::minutes(number.into()),
         complete: BTreeMap::new(),
         cursor: None,
+        follows: None,
         rejects: Vec::new(),
         notes: Vec::new(),
     }
@@ -60,7 +61,9 @@ pub(crate) async fn load(sink: &mut dyn Sink, slice: &Slice, rows: &[(&Dataset, 
     for (dataset, batch) in rows {
         sink.write(&dataset.name, batch.clone()).await.unwrap();
     }
-    sink.commit(slice).await.unwrap()
+    let mut total = Receipt::default();
+    sink.commit(slice).await.unwrap().into_values().for_each(|r| total += r);
+    total
 }
 
 async fn stored(pool: &PgPool, dataset: &Dataset) -> RecordBatch {

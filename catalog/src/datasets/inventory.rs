@@ -39,6 +39,7 @@ pub fn all() -> Vec<Dataset> {
                 text("property_id", "the property's id").key(),
                 text("name", "its name in the account").required(),
                 text("account_id", "the vendor account's id"),
+                text("time_zone", "IANA time zone, when the account list tells it"),
             ])
             .scope("connection"),
         Dataset::new("properties", "One property with its address, contact and web links.")

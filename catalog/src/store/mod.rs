@@ -3,6 +3,7 @@
 //! Everything here is plain SQL over [`sqlx`]. Functions take a connection, so that a sink can call them inside the
 //! transaction that makes its rows durable.
 
+pub mod audit;
 pub mod pg;
 pub mod quota;
 pub mod runs;

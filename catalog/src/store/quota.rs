@@ -26,7 +26,7 @@ impl PgQuota {
 impl Quota for PgQuota {
     async fn book(&self, account: &str, budget: &Budget) -> Result<Duration> {
         let interval = budget.interval().as_secs_f64();
-        let tolerance = interval * f64::from(budget.burst.saturating_sub(1));
+        let tolerance = budget.tolerance().as_secs_f64();
         let wait: f64 = sqlx::query_scalar(
             "insert into ops.quotas as q (account, tat) values ($1, clock_timestamp() + make_interval(secs => $2)) \
              on conflict (account) do update set \
@@ -42,14 +42,14 @@ impl Quota for PgQuota {
         Ok(Duration::from_secs_f64(wait.max(0.0)))
     }
 
-    async fn pause(&self, account: &str, pause: Duration) -> Result<()> {
+    async fn pause(&self, account: &str, budget: &Budget, pause: Duration) -> Result<()> {
         sqlx::query(
             "insert into ops.quotas as q (account, tat) values ($1, clock_timestamp() + make_interval(secs => $2)) \
              on conflict (account) do update set \
                tat = greatest(q.tat, clock_timestamp() + make_interval(secs => $2)), updated_at = now()",
         )
         .bind(account)
-        .bind(pause.as_secs_f64())
+        .bind((pause + budget.tolerance()).as_secs_f64())
         .execute(&self.pool)
         .await
         .map_err(|e| fault("cannot pause the shared quota", e))?;

@@ -10,7 +10,7 @@ use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::pg::fault;
-use crate::{Cursor, Fault, Note, Reject, Result, Retry, Slice};
+use crate::{Cursor, Fault, Note, Receipt, Reject, Result, Retry, Slice};
 
 /// How a run ended, or that it has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +118,17 @@ pub async fn resumable(pool: &PgPool, pipeline: &str, request: &Value, since: Da
     Ok(row.as_ref().map(run).filter(|r| !matches!(r.status, Status::Succeeded | Status::Partial)))
 }
 
+/// Where the last reading of a stream's changes ended.
+pub async fn cursor(pool: &PgPool, pipeline: &str, stream: &str) -> Result<Option<Cursor>> {
+    let cursor: Option<Value> = sqlx::query_scalar("select cursor from ops.cursors where pipeline = $1 and stream = $2")
+        .bind(pipeline)
+        .bind(stream)
+        .fetch_optional(pool)
+        .await
+        .map_err(|e| fault("cannot read the stream's cursor", e))?;
+    Ok(cursor.map(Cursor))
+}
+
 /// Opens a run in the ledger.
 pub async fn start(
     pool: &PgPool,
@@ -173,21 +184,6 @@ pub async fn finish(
     Ok(())
 }
 
-/// Rows of one dataset in one slice, for the ledger.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Counts {
-    /// Rows that came in.
-    pub received: u64,
-    /// Rows that were new.
-    pub inserted: u64,
-    /// Rows that replaced another.
-    pub updated: u64,
-    /// Rows that were there already, equal.
-    pub unchanged: u64,
-    /// Rows that left.
-    pub deleted: u64,
-}
-
 /// Writes a slice into the books: its row counts, the run's cursor, rejects and notes, the freshness of the scopes it
 /// holds whole. Call it inside the transaction that makes the slice's rows durable.
 ///
@@ -196,7 +192,7 @@ pub struct Counts {
 pub async fn commit_slice(
     tx: &mut PgConnection,
     slice: &Slice,
-    rows: &BTreeMap<String, Counts>,
+    rows: &BTreeMap<String, Receipt>,
     freshness_limit_secs: i64,
 ) -> Result<()> {
     let number = i32::try_from(slice.id.number).map_err(|_| Fault::us("a run cannot have that many slices"))?;
@@ -224,6 +220,19 @@ pub async fn commit_slice(
             format!("slice {} was committed by another worker", slice.id),
         )
         .hint("Nothing is lost: the other worker goes on. Look at `propflow status`."));
+    }
+    if let (Some(stream), Some(cursor)) = (&slice.follows, &slice.cursor) {
+        sqlx::query(
+            "insert into ops.cursors (pipeline, stream, cursor, run_id) values ($1, $2, $3, $4) \
+             on conflict (pipeline, stream) do update set cursor = excluded.cursor, run_id = excluded.run_id, updated_at = now()",
+        )
+        .bind(&slice.pipeline)
+        .bind(stream)
+        .bind(&cursor.0)
+        .bind(slice.id.run)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| fault(what, e))?;
     }
     sqlx::query("insert into ops.slices (run_id, number, observed_at, rows) values ($1, $2, $3, $4)")
         .bind(slice.id.run)

@@ -157,22 +157,25 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    async fn commit(&mut self, slice: &Slice) -> Result<Receipt> {
+    async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
         if self.slice.take() != Some(slice.id) {
             return Err(Fault::us(format!("slice {} was not begun", slice.id)));
         }
         let mut held = lock(&self.handle.0);
         let mut tables = held.tables.clone();
-        let mut receipt = Receipt::default();
+        let mut receipts = BTreeMap::new();
         let pending = std::mem::take(&mut self.pending);
         for (name, table) in &mut tables {
             let batches: Vec<&RecordBatch> = pending.iter().filter(|(n, _)| n == name).map(|(_, b)| b).collect();
-            receipt += table.apply(slice, &batches)?;
+            let receipt = table.apply(slice, &batches)?;
+            if receipt != Receipt::default() {
+                receipts.insert(name.clone(), receipt);
+            }
         }
         held.tables = tables;
         held.slices.retain(|s| s.id != slice.id);
         held.slices.push(slice.clone());
-        Ok(receipt)
+        Ok(receipts)
     }
 }
 

@@ -150,26 +150,27 @@ impl ParquetSink {
         Ok(())
     }
 
-    async fn try_commit(&mut self, slice: &Slice) -> Result<Receipt> {
+    async fn try_commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
         let date = slice.observed_at.date_naive();
         let record = format!("_slices/{}.parquet", slice.id);
         let pending = format!("_pending/{}.json", slice.id);
         let mut files: Vec<(String, TempPath)> = Vec::new();
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-        let mut receipt = Receipt::default();
+        let mut receipts: BTreeMap<String, Receipt> = BTreeMap::new();
         let folder = self.store.scratch()?;
         for (name, spool) in std::mem::take(&mut self.spools) {
             let (observed_at, id, folder) = (slice.observed_at, slice.id, folder.clone());
-            receipt.received += spool.received();
+            let receipt = receipts.entry(name.clone()).or_default();
+            receipt.received = spool.received();
             if let Some((file, rows)) = blocking(move || spool.finish(&folder, observed_at, id)).await? {
                 if let Some((name, _)) = self.targets.get_key_value(&name) {
                     counts.insert(name, rows);
-                    receipt.inserted += rows;
+                    receipt.inserted = rows;
                 }
+                receipt.unchanged = receipt.received - receipt.inserted;
                 files.push((format!("{name}/date={date}/{}.parquet", slice.id), file));
             }
         }
-        receipt.unchanged = receipt.received - receipt.inserted;
         // Files of a former try that this one does not replace: on another day, of another dataset.
         let mut stale: BTreeSet<String> = self.former(&record, &pending).await?;
         for (path, _) in &files {
@@ -188,7 +189,7 @@ impl ParquetSink {
         }
         self.store.put(&record, commit_record(slice, &self.targets, &counts)?).await?;
         self.store.delete(&pending).await?;
-        Ok(receipt)
+        Ok(receipts)
     }
 
     /// The files that former tries of a slice wrote.
@@ -312,7 +313,7 @@ impl Sink for ParquetSink {
         self.try_write(dataset, &batch).await
     }
 
-    async fn commit(&mut self, slice: &Slice) -> Result<Receipt> {
+    async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
         if self.slice.take() != Some(slice.id) {
             return Err(Fault::us(format!("slice {} was not begun", slice.id)));
         }

@@ -9,7 +9,6 @@ mod serving;
 mod table;
 mod tables;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use arrow::compute::filter_record_batch;
 use async_trait::async_trait;
 use catalog::slice::Scope;
 use catalog::store::pg::fault;
-use catalog::store::runs::{Counts, commit_slice};
+use catalog::store::runs::commit_slice;
 use catalog::{Component, Dataset, Env, Fault, Kind, Result, SecretRef, Slice, SliceId, WriteMode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,7 +30,7 @@ use sqlx::{AssertSqlSafe, Connection, PgPool};
 use self::digests::{KeySet, ScopeState, Store};
 use self::names::literal;
 pub use self::names::quote;
-pub use self::serving::create_views;
+pub use self::serving::{create_views, migrate};
 use self::table::{Load, Table};
 use crate::{Abilities, Receipt, Sink, Target, rows};
 
@@ -52,14 +51,13 @@ pub struct Postgres;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the URL of the database is: `env:NAME` or `file:/path`. Or the URL itself, for a one-off copy.
-    url: String,
+    /// Where the URL of the database is: `env:NAME` or `file:/path`. Or the URL itself, for a one-off copy. Left out in a
+    /// pipeline, it is propflow's own database, and the sink keeps the cursors.
+    #[serde(default)]
+    url: Option<String>,
     /// The schema that holds the tables. It is made when it is missing.
     #[serde(default = "core")]
     schema: String,
-    /// After how many hours without news a property counts as stale.
-    #[serde(default = "thirty")]
-    freshness_limit_hours: u32,
     /// Compare every row with the table itself, not with what was last written. Slower; mends rows that someone else
     /// changed.
     #[serde(default)]
@@ -68,10 +66,6 @@ pub struct Config {
 
 fn core() -> String {
     "core".to_owned()
-}
-
-fn thirty() -> u32 {
-    30
 }
 
 impl fmt::Debug for Config {
@@ -89,21 +83,21 @@ impl Component for Postgres {
     const ABOUT: &'static str = "PostgreSQL tables, merged by key";
 
     async fn open(config: Config, _env: Env) -> Result<Box<dyn Sink>> {
-        let url = match config.url.split_once(':') {
-            Some(("env" | "file", _)) => Cow::Owned(resolved(&SecretRef::parse(&config.url)?)?),
-            _ => Cow::Borrowed(config.url.as_str()),
+        let Some(url) = config.url else {
+            return Err(
+                Fault::user("the sink `postgres` was given no `url`").hint("Name the database, as `env:DATABASE_URL`.")
+            );
+        };
+        let url = match url.split_once(':') {
+            Some(("env" | "file", _)) => resolved(&SecretRef::parse(&url)?)?,
+            _ => url,
         };
         let options: PgConnectOptions = url.parse().map_err(|_| {
             Fault::user("the database URL is not one that PostgreSQL understands")
                 .hint("Write it as `postgres://user:password@host:5432/name`.")
         })?;
         let pool = PgPoolOptions::new().connect_lazy_with(options.application_name("propflow"));
-        let options = Options {
-            schema: config.schema,
-            freshness_limit_secs: i64::from(config.freshness_limit_hours) * 3600,
-            ledger: false,
-            verify: config.verify,
-        };
+        let options = Options { schema: config.schema, ledger: false, verify: config.verify, ..Options::default() };
         Ok(Box::new(PostgresSink::new(pool, options)))
     }
 
@@ -130,6 +124,18 @@ pub struct Options {
     pub ledger: bool,
     /// Whether to compare with the tables themselves and not with what was last written.
     pub verify: bool,
+}
+
+impl Options {
+    /// For the engine's own database, with what a pipeline file says besides.
+    ///
+    /// # Errors
+    /// When the settings do not fit.
+    pub fn of_ledger(settings: Value, freshness_limit_secs: i64) -> Result<Self> {
+        let config: Config =
+            serde_json::from_value(settings).map_err(|e| Fault::user(format!("settings of `postgres`: {e}")))?;
+        Ok(Self { schema: config.schema, freshness_limit_secs, ledger: true, verify: config.verify })
+    }
 }
 
 impl Default for Options {
@@ -309,10 +315,9 @@ impl PostgresSink {
         Ok(())
     }
 
-    async fn try_commit(&mut self, slice: &Slice) -> Result<Receipt> {
+    async fn try_commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
         self.transaction().await?;
         let names: Vec<String> = self.tables.keys().cloned().collect();
-        let mut total = Receipt::default();
         let mut counts = BTreeMap::new();
         for name in names {
             if self.tables.get(&name).is_some_and(|t| !t.load.pending.is_empty()) {
@@ -327,9 +332,7 @@ impl PostgresSink {
             settle(tx, &self.digests, table, slice, complete, trust).await?;
             let receipt = table.load.receipt;
             if receipt != Receipt::default() {
-                let Receipt { received, inserted, updated, unchanged, deleted } = receipt;
-                counts.insert(name, Counts { received, inserted, updated, unchanged, deleted });
-                total += receipt;
+                counts.insert(name, receipt);
             }
         }
         let (ledger, limit) = (self.options.ledger, self.options.freshness_limit_secs);
@@ -339,7 +342,7 @@ impl PostgresSink {
         }
         tables::run(tx, "cannot commit the slice", "commit".to_owned()).await?;
         self.open = false;
-        Ok(total)
+        Ok(counts)
     }
 }
 
@@ -423,7 +426,7 @@ impl Sink for PostgresSink {
         written
     }
 
-    async fn commit(&mut self, slice: &Slice) -> Result<Receipt> {
+    async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
         if self.slice != Some(slice.id) {
             return Err(Fault::us(format!("slice {} was not begun", slice.id)));
         }

@@ -1,15 +1,53 @@
 //! The views of the schema `serving`, and the role that may read them and nothing else.
 
 use catalog::datasets::serving::{EXTRA, VIEWS};
+use catalog::datasets::stored;
 use catalog::store::pg::fault;
 use catalog::{Fault, Result, WriteMode};
+use sqlx::PgPool;
 use sqlx::postgres::PgConnection;
 
 use super::names::{literal, quote};
 use super::tables::run;
+use super::{Options, PostgresSink};
+use crate::{Sink, Target};
 
 /// The role that readers are members of.
 const READER: &str = "propflow_reader";
+
+/// Makes the tables of `core` for every stored dataset and the serving views over them. Does nothing, and takes no lock,
+/// when they were made by this catalog already: readers are disturbed only by a new version.
+///
+/// # Errors
+/// When the tables that are there do not fit, or the user may not create them.
+pub async fn migrate(pool: &PgPool) -> Result<()> {
+    let what = "cannot look at the serving views";
+    let stamp = format!("propflow: views of readers, made from catalog {:016x}", digest());
+    let found: Option<String> =
+        sqlx::query_scalar("select obj_description(to_regnamespace('serving'), 'pg_namespace')")
+            .fetch_one(pool)
+            .await
+            .map_err(|e| fault(what, e))?;
+    if found.as_deref() == Some(&stamp) {
+        return Ok(());
+    }
+    let targets: Vec<Target> = stored().into_iter().map(|dataset| Target { mode: dataset.mode, dataset }).collect();
+    let mut sink = PostgresSink::new(pool.clone(), Options { ledger: true, ..Options::default() });
+    sink.prepare(&targets).await?;
+    let mut connection = pool.acquire().await.map_err(|e| fault(what, e))?;
+    create_views(&mut connection).await?;
+    run(&mut connection, "cannot mark the serving views", format!("comment on schema serving is {}", literal(&stamp)))
+        .await?;
+    Ok(())
+}
+
+/// Changes with anything that tables or views are made from.
+fn digest() -> u64 {
+    xxhash_rust::xxh3::xxh3_64(format!("{VIEW_RULES} {VIEWS:?} {EXTRA:?} {:?}", stored()).as_bytes())
+}
+
+/// Raised when the text of the views below changes in another way than through the catalog.
+const VIEW_RULES: u32 = 1;
 
 /// Makes or renews the serving views over the tables of `core`, and lets `propflow_reader` read them. Run it after
 /// [`prepare`](crate::Sink::prepare); running it again changes nothing.

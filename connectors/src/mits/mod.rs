@@ -1,0 +1,207 @@
+//! `mits`: marketing feeds of any vendor, from a file or an address.
+
+mod grammar;
+mod input;
+pub mod parser;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use catalog::{Component, Cursor, Env, Fault, Result, SecretRef};
+use futures::stream::BoxStream;
+use http::{HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use url::Url;
+
+use self::parser::{Chunk, Options, parse};
+use crate::emit::{self, Emit};
+use crate::http::{Client, Limits, address};
+use crate::source::{Event, Read, Request, Source, Stream};
+
+/// Rows between two checkpoints, at the least.
+const CHECKPOINT_ROWS: usize = 64 * 1024;
+
+/// Where a feed is. Exactly one of `path` and `url`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// A file.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// An address, `http` or `https`. A query that holds a secret belongs into `headers`.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Headers of the request, values by reference: `authorization = "env:FEED_AUTH"`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, SecretRef>,
+    /// The currency of amounts where the feed names none, such as `USD`.
+    #[serde(default)]
+    pub default_currency: Option<String>,
+    /// How the address may be called.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// The connector.
+#[derive(Debug)]
+pub struct Mits {
+    place: Place,
+    currency: Option<String>,
+}
+
+#[derive(Debug)]
+enum Place {
+    File(PathBuf),
+    Address { client: Client, url: Url, headers: Vec<(HeaderName, SecretRef)> },
+}
+
+/// Properties that are done with, from the start of the feed.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Done {
+    properties: u64,
+}
+
+#[async_trait]
+impl Component for Mits {
+    type Live = dyn Source;
+    type Config = Config;
+    const NAME: &'static str = "mits";
+    const ABOUT: &'static str =
+        "ILS / MITS marketing feeds of any vendor, dialects 2.0 to 4.1, from a file or an address";
+
+    async fn open(config: Config, env: Env) -> Result<Box<dyn Source>> {
+        let place = match (config.path, config.url) {
+            (Some(path), None) => Place::File(path),
+            (None, Some(url)) => {
+                let url = address("url", &url)?;
+                let client = Client::new(&format!("mits/{}", url.host_str().unwrap_or_default()), &env, config.limits)?;
+                let name = |(name, secret): (String, SecretRef)| {
+                    let name = HeaderName::try_from(&name)
+                        .map_err(|_| Fault::user(format!("`{name}` in `headers` is not a header's name")))?;
+                    Ok((name, secret))
+                };
+                Place::Address { client, url, headers: config.headers.into_iter().map(name).collect::<Result<_>>()? }
+            }
+            _ => return Err(Fault::user("`mits` needs exactly one of `path` and `url`")),
+        };
+        Ok(Box::new(Self { place, currency: config.default_currency }))
+    }
+
+    fn address(rest: &str) -> Option<Value> {
+        let remote = rest.starts_with("http://") || rest.starts_with("https://");
+        (!rest.is_empty()).then(|| if remote { json!({"url": rest}) } else { json!({"path": rest}) })
+    }
+}
+
+#[async_trait]
+impl Source for Mits {
+    fn streams(&self) -> Vec<Stream> {
+        vec![Stream {
+            name: "feed",
+            about: "properties, floor plans, units, prices, concessions, charges and amenities of a marketing feed",
+            datasets: catalog::datasets::wire::mits(),
+            backfill: false,
+            changes: false,
+        }]
+    }
+
+    async fn check(&self) -> Result<()> {
+        let mut reader = self.reader().await?;
+        let mut first = [0; 1];
+        let read = tokio::task::spawn_blocking(move || reader.read(&mut first)).await;
+        match read.map_err(|e| Fault::us("the reader of the feed died").because(e))? {
+            Ok(0) => Err(Fault::remote("the feed is empty")),
+            Ok(_) => Ok(()),
+            Err(e) => Err(Fault::remote("the feed cannot be read").because(e)),
+        }
+    }
+
+    fn read(&self, request: Request) -> BoxStream<'_, Result<Event>> {
+        emit::stream(move |emit| Box::pin(self.feed(request, emit)))
+    }
+}
+
+impl Mits {
+    async fn reader(&self) -> Result<Box<dyn std::io::Read + Send>> {
+        match &self.place {
+            Place::File(path) => {
+                let file = File::open(path)
+                    .map_err(|e| Fault::user(format!("the feed `{}` cannot be opened", path.display())).because(e))?;
+                Ok(Box::new(file))
+            }
+            Place::Address { client, url, headers } => {
+                let mut values = http::HeaderMap::new();
+                for (name, secret) in headers {
+                    let mut value = HeaderValue::from_str(secret.resolve()?.expose_secret()).map_err(|_| {
+                        Fault::user(format!("the secret `{secret}` cannot be the value of the header `{name}`"))
+                    })?;
+                    value.set_sensitive(true);
+                    values.insert(name, value);
+                }
+                let body = client.download(client.request(http::Method::GET, url.clone()).headers(values)).await?;
+                Ok(Box::new(body))
+            }
+        }
+    }
+
+    async fn feed(&self, request: Request, mut emit: Emit) -> Result<()> {
+        if request.stream != "feed" || !matches!(request.read, Read::Snapshot) {
+            return Err(Fault::user(format!("`mits` cannot read `{}` that way", request.stream))
+                .hint("It has one stream, `feed`, which can only be read whole."));
+        }
+        let done = request.resume.map(|cursor| cursor.read::<Done>()).transpose()?;
+        let mut properties = done.map_or(0, |done| done.properties);
+        let options = Options {
+            skip: properties,
+            only: request.only.iter().map(|id| crate::rows::id(id)).collect(),
+            currency: self.currency.clone(),
+            ..Options::default()
+        };
+        let reader = self.reader().await?;
+
+        // The parser runs ahead of the reader of the stream by two chunks at most.
+        let (sender, mut chunks) = mpsc::channel::<Chunk>(2);
+        let parsing = tokio::task::spawn_blocking(move || {
+            parse(reader, &options, &mut |chunk| match sender.blocking_send(chunk) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            })
+        });
+        let mut pending = 0;
+        while let Some(chunk) = chunks.recv().await {
+            properties = chunk.done;
+            for (dataset, batch) in chunk.rows {
+                pending += batch.num_rows();
+                emit.event(Event::Rows { dataset, batch }).await?;
+            }
+            for reject in chunk.rejects {
+                emit.event(Event::Reject(reject)).await?;
+            }
+            for scope in chunk.complete {
+                emit.event(Event::Complete { column: "property_id", scope, missing: Vec::new() }).await?;
+            }
+            if pending >= CHECKPOINT_ROWS {
+                pending = 0;
+                emit.event(Event::Checkpoint(Cursor::of(&Done { properties })?)).await?;
+            }
+        }
+        let end = parsing.await.map_err(|e| Fault::us("the reader of the feed died").because(e))?;
+        if let Ok(summary) = &end {
+            properties = summary.properties;
+            for note in &summary.notes {
+                emit.event(Event::Note(note.clone())).await?;
+            }
+        }
+        // What came whole before a fault is good and need not be read again.
+        emit.event(Event::Checkpoint(Cursor::of(&Done { properties })?)).await?;
+        end.map(|_| ())
+    }
+}

@@ -1,0 +1,587 @@
+//! `resman`: inventory from both generations of ResMan's API.
+
+mod datasets;
+mod v1;
+mod v2;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use catalog::{Blame, Component, Cursor, Env, Fault, Note, Reject, Result, SecretRef};
+use futures::stream::BoxStream;
+use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+use url::Url;
+
+use self::datasets::{Fields, Item, Mapping, object};
+use crate::emit::{self, Emit};
+use crate::http::{Cause, Client, Limits, Refusal, address};
+use crate::rows::{Object, Table, id};
+use crate::source::{Event, Read, Request, Source, Stream};
+
+/// Properties that fail one after another before the vendor itself is taken to be down.
+const FAILURES_IN_A_ROW: usize = 5;
+
+/// The account and how to reach it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The address of generation v1.
+    #[serde(default = "v1_url")]
+    pub v1_url: String,
+    /// The address of generation v2.
+    #[serde(default = "v2_url")]
+    pub v2_url: String,
+    /// The integration partner's id, by reference.
+    pub partner_id: SecretRef,
+    /// The integration partner's key, by reference.
+    pub api_key: SecretRef,
+    /// The management company's account. Without it `subdomain` is looked up.
+    #[serde(default)]
+    pub account_id: Option<String>,
+    /// The `xyz` of `xyz.myresman.com`.
+    #[serde(default)]
+    pub subdomain: Option<String>,
+    /// Only these properties, by id; empty means every one that the account lists.
+    #[serde(default)]
+    pub properties: Vec<String>,
+    /// Has the vendor take concessions off the rents of lease terms.
+    #[serde(default)]
+    pub include_concessions_in_pricing: bool,
+    /// Has the vendor list the rents of every lease term, dynamic prices worked in.
+    #[serde(default)]
+    pub full_pricing_matrix: bool,
+    /// How the account may be called. The vendor publishes no limits and asks for one call at a time.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+fn v1_url() -> String {
+    "https://api.myresman.com".to_owned()
+}
+
+fn v2_url() -> String {
+    "https://partners-api.myresman.com".to_owned()
+}
+
+/// The connector.
+pub struct ResMan {
+    client: Client,
+    v1_url: Url,
+    v2_url: Url,
+    partner_id: SecretString,
+    api_key: SecretString,
+    account_id: OnceCell<String>,
+    subdomain: Option<String>,
+    properties: BTreeSet<String>,
+    include_concessions_in_pricing: bool,
+    full_pricing_matrix: bool,
+    connection: String,
+}
+
+impl fmt::Debug for ResMan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ResMan({})", self.connection)
+    }
+}
+
+/// Why a list did not come, and how far the trouble reaches.
+#[derive(Debug)]
+enum Trouble {
+    /// The endpoint is not there for this partner.
+    Off,
+    /// This property, or this list, cannot be read now.
+    Scope(Fault),
+    /// Nothing can be read.
+    Stop(Fault),
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.cause {
+            Cause::Unreachable => Trouble::Stop(refusal.fault),
+            Cause::Status(status, _) if matches!(status.as_u16(), 401 | 403) => Trouble::Stop(refusal.fault),
+            _ if refusal.fault.blame == Blame::Us => Trouble::Stop(refusal.fault),
+            _ => Trouble::Scope(refusal.fault),
+        }
+    }
+}
+
+impl From<Fault> for Trouble {
+    /// A fault without a call is one of settings or of ours: it is there for every property.
+    fn from(fault: Fault) -> Self {
+        Trouble::Stop(fault)
+    }
+}
+
+impl Trouble {
+    fn fault(self, what: &str) -> Fault {
+        match self {
+            Trouble::Off => Fault::user(format!("`{what}` is not open to this partner"))
+                .hint("Ask ResMan to entitle the integration partner to it."),
+            Trouble::Scope(fault) | Trouble::Stop(fault) => fault,
+        }
+    }
+}
+
+/// The cursor: the lists of the account are done, and every property up to this one.
+#[derive(Debug, Serialize, Deserialize)]
+struct Done {
+    after: Option<String>,
+}
+
+/// What one reading knows while it goes on.
+#[derive(Debug, Default)]
+struct Reading {
+    /// Endpoints that turned out to be off, and are not asked again.
+    off: BTreeSet<&'static str>,
+    /// What to tell once.
+    notes: Vec<Note>,
+}
+
+impl Reading {
+    /// Takes a list that may be off: `None` then, and a note the first time.
+    fn unless_off<T>(&mut self, path: &'static str, list: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
+        match list {
+            Ok(list) => Ok(Some(list)),
+            Err(Trouble::Off) => {
+                if self.off.insert(path) {
+                    self.note(
+                        "endpoint_off",
+                        path,
+                        "the partner is not entitled to it, or it does not exist".to_owned(),
+                    );
+                }
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Takes a list of the account that the others do not need: `None` if it failed, and a note.
+    fn if_any<T>(&mut self, path: &'static str, list: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
+        match self.unless_off(path, list) {
+            Err(Trouble::Scope(fault)) => {
+                self.note("list_failed", path, fault.to_string());
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
+    fn note(&mut self, topic: &str, subject: &str, text: String) {
+        self.notes.push(Note { topic: topic.to_owned(), subject: subject.to_owned(), text, count: 1 });
+    }
+}
+
+/// Everything of one property.
+#[derive(Debug, Default)]
+struct Inventory {
+    rows: Vec<(&'static str, RecordBatch)>,
+    rejects: Vec<Reject>,
+    missing: Vec<&'static str>,
+}
+
+impl Inventory {
+    fn take(&mut self, scope: &str, mut table: Table) -> Result<()> {
+        if table.rows() > 0 {
+            table.fill(0, 0, scope);
+            self.rows.push((table.name(), table.finish()?));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Component for ResMan {
+    type Live = dyn Source;
+    type Config = Config;
+    const NAME: &'static str = "resman";
+    const ABOUT: &'static str = "ResMan: properties, units, availability, prices, concessions, fees, amenities and staff, \
+                                 from both generations of its API";
+
+    async fn open(config: Config, env: Env) -> Result<Box<dyn Source>> {
+        if config.account_id.is_none() && config.subdomain.is_none() {
+            return Err(Fault::user("`resman` needs `account_id` or `subdomain`"));
+        }
+        let (v1_url, v2_url) = (base("v1_url", &config.v1_url)?, base("v2_url", &config.v2_url)?);
+        let partner_id = config.partner_id.resolve()?;
+        // The vendor counts calls by partner, and the budget's name shows up in logs: it must not be the id itself.
+        let partner = Sha256::digest(format!("{v2_url} {}", partner_id.expose_secret()));
+        let account: String = partner.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Ok(Box::new(Self {
+            client: Client::new(&format!("resman/{account}"), &env, config.limits)?,
+            v1_url,
+            v2_url,
+            partner_id,
+            api_key: config.api_key.resolve()?,
+            account_id: OnceCell::new_with(config.account_id),
+            subdomain: config.subdomain,
+            properties: config.properties.iter().map(|p| id(p)).collect(),
+            include_concessions_in_pricing: config.include_concessions_in_pricing,
+            full_pricing_matrix: config.full_pricing_matrix,
+            connection: env.connection,
+        }))
+    }
+}
+
+/// An address under which paths can be joined.
+fn base(setting: &str, text: &str) -> Result<Url> {
+    let mut url = address(setting, text)?;
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+#[async_trait]
+impl Source for ResMan {
+    fn streams(&self) -> Vec<Stream> {
+        vec![Stream {
+            name: "inventory",
+            about: "the account's lists, then everything of one property after another",
+            datasets: catalog::datasets::wire::all(),
+            backfill: false,
+            changes: false,
+        }]
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.v1_list("Account/GetProperties", "Properties", None)
+            .await
+            .map_err(|t| t.fault("Account/GetProperties"))?;
+        match self.v2_list("Properties", "properties", &[]).await {
+            Ok(_) | Err(Trouble::Off) => Ok(()),
+            Err(trouble) => Err(trouble.fault("/Properties")),
+        }
+    }
+
+    fn read(&self, request: Request) -> BoxStream<'_, Result<Event>> {
+        emit::stream(move |emit| Box::pin(self.inventory(request, emit)))
+    }
+}
+
+impl ResMan {
+    /// The account's id, looked up once if only the subdomain is known.
+    async fn account(&self) -> Result<&str, Trouble> {
+        let look_up = || async {
+            let subdomain = self.subdomain.as_deref().unwrap_or_default();
+            Box::pin(self.v1_account_id(subdomain)).await
+        };
+        self.account_id.get_or_try_init(look_up).await.map(String::as_str)
+    }
+
+    async fn inventory(&self, request: Request, mut emit: Emit) -> Result<()> {
+        if request.stream != "inventory" || !matches!(request.read, Read::Snapshot) {
+            return Err(Fault::user(format!("`resman` cannot read `{}` that way", request.stream))
+                .hint("It has one stream, `inventory`, which can only be read whole."));
+        }
+        let done = request.resume.map(|cursor| cursor.read::<Done>()).transpose()?;
+        let mut reading = Reading::default();
+
+        let (listed, account) =
+            self.account_lists(&mut reading, done.is_none()).await.map_err(|t| t.fault("Properties"))?;
+        if done.is_none() {
+            let scope = self.connection.clone();
+            self.hand_out(account, "connection", scope, &mut reading, &mut emit).await?;
+            emit.event(Event::Checkpoint(Cursor::of(&Done { after: None })?)).await?;
+        }
+
+        let after = done.and_then(|done| done.after);
+        let only: BTreeSet<String> = request.only.iter().map(|p| id(p)).collect();
+        let wanted = |p: &String| {
+            (only.is_empty() || only.contains(p)) && (self.properties.is_empty() || self.properties.contains(p))
+        };
+        let named = only.iter().chain(&self.properties);
+        let mut ahead: BTreeSet<&String> = listed.iter().chain(named).filter(|p| wanted(p)).collect();
+        ahead.retain(|p| after.as_ref().is_none_or(|after| *p > after));
+        emit.event(Event::Ahead(ahead.len() as u64)).await?;
+        if ahead.is_empty() {
+            return Ok(());
+        }
+
+        // One list for all properties: without a filter on the vendor's side, asking per property would be a waste.
+        let staff = self.v2_list("Employees", "employees", &[]).await;
+        let staff = reading.if_any("Employees", staff).map_err(|t| t.fault("Employees"))?;
+        let staff = match &staff {
+            Some(staff) => Some(staff.objects("Employees").map_err(|t| t.fault("Employees"))?),
+            None => None,
+        };
+
+        let mut failures = 0;
+        for property in ahead {
+            let read = match listed.contains(property) {
+                true => self.property(property, staff.as_deref(), &mut reading).await,
+                false => Err(Trouble::Scope(
+                    Fault::user("the account does not list this property")
+                        .hint("Check the id, and whether the partner still has access to the property."),
+                )),
+            };
+            match read {
+                Ok(inventory) => {
+                    failures = 0;
+                    self.hand_out(inventory, "property_id", property.clone(), &mut reading, &mut emit).await?;
+                }
+                Err(Trouble::Stop(fault)) => return Err(fault),
+                Err(trouble) => {
+                    let fault = trouble.fault("the property").at(format!("property `{property}`"));
+                    failures += usize::from(fault.is_retryable());
+                    if failures >= FAILURES_IN_A_ROW {
+                        return Err(fault
+                            .hint(format!("{failures} properties failed one after another: the vendor may be down.")));
+                    }
+                    emit.event(Event::Failed { scope: property.clone(), fault }).await?;
+                }
+            }
+            emit.event(Event::Checkpoint(Cursor::of(&Done { after: Some(property.clone()) })?)).await?;
+        }
+        Ok(())
+    }
+
+    async fn hand_out(
+        &self,
+        inventory: Inventory,
+        column: &'static str,
+        scope: String,
+        reading: &mut Reading,
+        emit: &mut Emit,
+    ) -> Result<()> {
+        for (dataset, batch) in inventory.rows {
+            emit.event(Event::Rows { dataset, batch }).await?;
+        }
+        for reject in inventory.rejects {
+            emit.event(Event::Reject(reject)).await?;
+        }
+        for note in reading.notes.drain(..) {
+            emit.event(Event::Note(note)).await?;
+        }
+        emit.event(Event::Complete { column, scope, missing: inventory.missing }).await
+    }
+
+    /// The ids of all properties, and the lists of the account.
+    async fn account_lists(
+        &self,
+        reading: &mut Reading,
+        whole: bool,
+    ) -> Result<(BTreeSet<String>, Inventory), Trouble> {
+        let mut account = Inventory::default();
+        let mut listed = BTreeSet::new();
+
+        let mut table = Table::of("resman_account_properties")?;
+        let generation = table.column("generation")?;
+        let account_id = table.column("account_id")?;
+        let own_account = self.account().await?;
+        let v1 = self.v1_list("Account/GetProperties", "Properties", None).await?;
+        let mapping = Mapping::of(&table, datasets::V1_PROPERTIES)?;
+        for item in &v1 {
+            listed.extend(item.text("PropertyID").map(|p| id(&p)));
+            table.add();
+            table.put(generation, "v1");
+            table.put(account_id, own_account);
+            mapping.put(&mut table, item);
+        }
+        let v2 = self.v2_list("Properties", "properties", &[]).await;
+        match reading.unless_off("Properties", v2)? {
+            Some(v2) => {
+                let mapping = Mapping::of(&table, datasets::PROPERTIES)?;
+                for item in v2.objects("Properties")? {
+                    listed.extend(item.text("propertyId").map(|p| id(&p)));
+                    table.add();
+                    table.put(generation, "v2");
+                    table.put(account_id, own_account);
+                    mapping.put(&mut table, &item);
+                }
+            }
+            None => account.missing.push(table.name()),
+        }
+        if !whole {
+            return Ok((listed, account));
+        }
+        account.take(&self.connection, table)?;
+
+        let mut table = Table::of("resman_v1_lost_reasons")?;
+        let reasons = self.v1_list("Leasing/GetLostProspectReasons", "LostProspectReasons", None).await;
+        match reading.if_any("Leasing/GetLostProspectReasons", reasons)? {
+            Some(reasons) => put_all(&mut table, datasets::V1_LOST_REASONS, &reasons)?,
+            None => account.missing.push(table.name()),
+        }
+        account.take(&self.connection, table)?;
+
+        let mut table = Table::of("resman_transaction_categories")?;
+        for kind in datasets::CATEGORY_TYPES {
+            let items = self.v2_list("TransactionCategories", "transactionCategories", &[("types", kind)]).await;
+            let Some(items) = reading.if_any("TransactionCategories", items)? else {
+                account.missing.push(table.name());
+                break;
+            };
+            put_all(&mut table, datasets::CATEGORIES, &items.objects("TransactionCategories")?)?;
+        }
+        account.take(&self.connection, table)?;
+
+        let mut table = Table::of("resman_pick_lists")?;
+        let list = table.column("list")?;
+        for name in datasets::PICK_LISTS {
+            let items = self.v2_list("PickLists", "pickList", &[("name", name)]).await;
+            let Some(items) = reading.if_any("PickLists", items)? else {
+                account.missing.push(table.name());
+                break;
+            };
+            let from = table.rows();
+            put_all(&mut table, datasets::PICK_LIST, &items.objects("PickLists")?)?;
+            table.fill(list, from, name);
+        }
+        account.take(&self.connection, table)?;
+        Ok((listed, account))
+    }
+
+    /// Everything of one property.
+    async fn property(
+        &self,
+        property: &str,
+        staff: Option<&[Object<'_>]>,
+        reading: &mut Reading,
+    ) -> Result<Inventory, Trouble> {
+        let mut all = Inventory::default();
+        for (method, key, name, fields) in [
+            ("Property/GetUnits", "Units", "resman_v1_units", datasets::V1_UNITS),
+            ("Leasing/GetEmployees", "Employees", "resman_v1_employees", datasets::V1_EMPLOYEES),
+            ("Leasing/GetProspectSources", "ProspectSources", "resman_v1_lead_sources", datasets::V1_LEAD_SOURCES),
+        ] {
+            let mut table = Table::of(name)?;
+            put_all(&mut table, fields, &self.v1_list(method, key, Some(property)).await?)?;
+            all.take(property, table)?;
+        }
+
+        let feed = self.v1_feed(property).await?;
+        if feed.properties == 0 {
+            reading.note("empty_feed", property, "the marketing feed holds no property".to_owned());
+        }
+        all.rows.extend(feed.rows);
+        all.rejects.extend(feed.rejects);
+        reading.notes.extend(feed.notes);
+
+        for list in datasets::LISTS {
+            let mut table = Table::of(list.table)?;
+            match self.of_property(list.path, list.key, list.property, property, reading).await? {
+                Some(items) => put_all(&mut table, list.fields, &items.objects(list.path)?)?,
+                None => all.missing.push(list.table),
+            }
+            all.take(property, table)?;
+        }
+        self.amenities(property, reading, &mut all).await?;
+        self.rentable_items(property, reading, &mut all).await?;
+
+        let mut table = Table::of("resman_employees")?;
+        match staff {
+            Some(staff) => {
+                let here = |person: &&Object<'_>| {
+                    let places = crate::rows::field(person, "propertyIds").map_or("[]", |ids| ids.get());
+                    let places: Vec<String> = serde_json::from_str(places).unwrap_or_default();
+                    places.iter().any(|place| id(place) == property)
+                };
+                put_all(&mut table, datasets::EMPLOYEES, staff.iter().filter(here))?;
+            }
+            None => all.missing.push(table.name()),
+        }
+        all.take(property, table)?;
+        Ok(all)
+    }
+
+    /// A list of one property, unless its endpoint is off.
+    async fn of_property(
+        &self,
+        path: &'static str,
+        key: &'static str,
+        parameter: &str,
+        property: &str,
+        reading: &mut Reading,
+    ) -> Result<Option<v2::Items>, Trouble> {
+        if reading.off.contains(path) {
+            return Ok(None);
+        }
+        let list = self.v2_list(path, key, &[(parameter, property)]).await;
+        reading.unless_off(path, list)
+    }
+
+    async fn amenities(&self, property: &str, reading: &mut Reading, all: &mut Inventory) -> Result<(), Trouble> {
+        let (mut amenities, mut charges) = (Table::of("resman_amenities")?, Table::of("resman_amenity_charges")?);
+        let Some(items) = self.of_property("Amenities", "amenities", "propertyId", property, reading).await? else {
+            all.missing.extend([amenities.name(), charges.name()]);
+            return Ok(());
+        };
+        let amenity = Mapping::of(&amenities, datasets::AMENITIES)?;
+        let unit = Mapping::of(&amenities, datasets::AMENITY_UNIT)?;
+        let name = Mapping::of(&charges, datasets::AMENITY_NAME)?;
+        let charge = Mapping::of(&charges, datasets::AMENITY_CHARGE)?;
+        for item in items.objects("Amenities")? {
+            amenities.add();
+            amenity.put(&mut amenities, &item);
+            for place in nested(&item, "units") {
+                amenities.add();
+                amenity.put(&mut amenities, &item);
+                unit.put(&mut amenities, &place);
+            }
+            for price in nested(&item, "charges") {
+                charges.add();
+                name.put(&mut charges, &item);
+                charge.put(&mut charges, &price);
+            }
+        }
+        all.take(property, amenities)?;
+        Ok(all.take(property, charges)?)
+    }
+
+    /// The items, and beside each what the list of free ones says of it.
+    async fn rentable_items(&self, property: &str, reading: &mut Reading, all: &mut Inventory) -> Result<(), Trouble> {
+        let mut table = Table::of("resman_rentable_items")?;
+        let Some(items) = self.of_property("RentableItems", "rentableItems", "propertyId", property, reading).await?
+        else {
+            all.missing.push(table.name());
+            return Ok(());
+        };
+        let free =
+            self.of_property("RentableItems/Availability", "rentableItems", "propertyId", property, reading).await?;
+        let free =
+            free.as_ref().map(|free| free.objects("RentableItems/Availability")).transpose()?.unwrap_or_default();
+        let key = |item: &Object<'_>| item.text("rentableItemId").map(|item| id(&item));
+        let mut free: BTreeMap<_, _> = free.into_iter().map(|item| (key(&item), item)).collect();
+
+        let facts = Mapping::of(&table, datasets::RENTABLE_ITEMS)?;
+        let status = Mapping::of(&table, datasets::RENTABLE_AVAILABILITY)?;
+        for item in items.objects("RentableItems")? {
+            table.add();
+            facts.put(&mut table, &item);
+            if let Some(item) = free.remove(&key(&item)) {
+                status.put(&mut table, &item);
+            }
+        }
+        for item in free.values() {
+            table.add();
+            facts.put(&mut table, item);
+            status.put(&mut table, item);
+        }
+        Ok(all.take(property, table)?)
+    }
+}
+
+/// The objects of a list inside an item; absent and null are an empty list.
+fn nested<'a>(item: &Object<'a>, key: &str) -> Vec<Object<'a>> {
+    let list = crate::rows::field(item, key).map_or("[]", |list| list.get());
+    let items: Vec<&'a serde_json::value::RawValue> = serde_json::from_str(list).unwrap_or_default();
+    items.into_iter().filter_map(object).collect()
+}
+
+/// One row for each item.
+fn put_all<'a, I: Item + 'a>(table: &mut Table, fields: Fields, items: impl IntoIterator<Item = &'a I>) -> Result<()> {
+    let mapping = Mapping::of(table, fields)?;
+    for item in items {
+        table.add();
+        mapping.put(table, item);
+    }
+    Ok(())
+}

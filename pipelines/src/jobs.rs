@@ -1,0 +1,843 @@
+//! The job queue: the one place that knows how jobs are kept, handed out, repeated and given up.
+//!
+//! Jobs live in PostgreSQL, handed out by apalis. A job runs at least once: whatever it does must bear a repeat. What
+//! apalis 1.0 does differently from what is wanted here decides the design:
+//!
+//! - Its own retries know no delay, so a job that has to wait is *parked*: the transaction that ends it puts its
+//!   successor in the queue, due later.
+//! - A panic leaves the row running for ever, and an acknowledgement is a message that can get lost. So handlers run
+//!   under `catch_unwind`, and [`settle`] is the only acknowledgement: apalis's own is switched off.
+//! - A worker that comes back under its old name keeps its dead jobs alive. So each start has a name of its own.
+//! - Heartbeats stop when more jobs are fetched than can run, and while a worker shuts down. So one job is fetched at
+//!   a time, and [`beat`] goes on until the last handler has ended.
+//! - Notifications are sent for rows that are due when they are inserted, and the polling that comes with apalis can
+//!   lose its wake-up. So both are used, the polling with [`Tick`].
+//! - A worker ends with the first database error. So [`work`] starts the next one, after a pause.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use apalis::prelude::{
+    BackendExt, Event, EventListenerExt, PollSnapshot, PollStrategy, TaskId, WorkerBuilder, WorkerBuilderExt,
+};
+use apalis_postgres::{Config, PostgresStorage};
+use async_trait::async_trait;
+use catalog::store::pg::fault;
+use catalog::{Clock, Fault, Result, Retry};
+use chrono::{DateTime, SecondsFormat, Utc};
+use futures::FutureExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgConnection, PgPool, Row};
+use tokio::sync::Notify;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::schedule::Scheduled;
+
+/// The queue of pipeline jobs. Named once: a name taken from a type would change when the type moves.
+pub const QUEUE: &str = "propflow.pipelines";
+
+/// How often a worker says that it lives. A worker that was silent for [`MISSED_HEARTBEATS`] of them is taken for
+/// dead and its jobs go to others: a killed worker's job starts again within about 20 seconds.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+/// See [`HEARTBEAT`].
+pub const MISSED_HEARTBEATS: usize = 3;
+
+/// How often a worker looks for jobs that have become due. New ones are announced at once.
+const POLL: Duration = Duration::from_millis(500);
+/// How often schedules are looked at.
+const SCHEDULE_POLL: Duration = Duration::from_secs(1);
+/// How often the list of schedules is read again: a property may have moved to another zone, a file may have changed.
+const SCHEDULES_READ: Duration = Duration::from_secs(60);
+/// How often old rows are removed.
+const PRUNE: Duration = Duration::from_secs(3600);
+/// One to listen, the others to fetch and to show life.
+const QUEUE_CONNECTIONS: u32 = 3;
+/// The pause before a worker that failed is started again; doubled for each failure in a row, up to the longest.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_RESTART_PAUSE: Duration = Duration::from_secs(30);
+/// How often `drain` starts a failed worker again before it gives up.
+const DRAIN_RESTARTS: u32 = 3;
+/// How often the end of a job is written before the worker gives up and starts anew.
+const SETTLE_TRIES: u32 = 3;
+/// A job waits this long, at most, after another one on the same pipeline and properties has ended.
+const LANE_PAUSE_SECS: f64 = 60.0;
+
+/// Tries of a job that fails without saying when to come back; with [`backoff`] that is about five hours.
+pub const MAX_ATTEMPTS: u32 = 12;
+/// Tries of a job that is told when to come back.
+pub const MAX_DEFERRALS: u32 = 100;
+/// Tries of a job that panics: a bug seldom goes away by itself.
+pub const MAX_PANICS: u32 = 3;
+/// Workers that may die while they run a job before the job is taken for the cause.
+pub const MAX_WORKERS_LOST: i32 = 5;
+
+/// How long finished jobs are kept. Their keys keep a repeated push from running again.
+pub const DONE_KEPT: Duration = Duration::from_secs(14 * 86_400);
+/// How long dead jobs are kept.
+pub const DEAD_KEPT: Duration = Duration::from_secs(90 * 86_400);
+
+/// What is to be done. Ids only: the rows are read when the job runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// The pipeline to run.
+    pub pipeline: String,
+    /// Who asked: `schedule`, `manual` and so on, as the run ledger has it.
+    pub trigger: String,
+    /// The properties to run it for; none stands for all.
+    #[serde(default)]
+    pub only: Vec<String>,
+    /// How often it was parked before.
+    #[serde(default)]
+    pub attempt: u32,
+    /// What makes it one of a kind, whatever its attempt: `<schedule>@<tick>`, or a run's id.
+    pub key: String,
+}
+
+impl Job {
+    /// The key of this attempt: two tasks of one queue never share it.
+    fn task_key(&self) -> String {
+        if self.attempt == 0 { self.key.clone() } else { format!("{}:{}", self.key, self.attempt) }
+    }
+
+    /// Jobs of one lane never run at the same time: they would read and write the same properties.
+    fn lane(&self) -> String {
+        json!([self.pipeline, self.only]).to_string()
+    }
+}
+
+/// How a job's turn ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is finished.
+    Done,
+    /// It has to run again, as a new attempt, not before this time has passed.
+    Park {
+        /// How long to wait.
+        after: Duration,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// It was asked to stop and did, with everything so far committed. Another worker may go on at once; it does not
+    /// count as an attempt.
+    Stopped,
+    /// It cannot succeed. It stays listed until a person runs it again.
+    Dead {
+        /// Why.
+        fault: Fault,
+    },
+}
+
+impl Outcome {
+    /// What a fault means for the job that it ended: [`Retry::Never`] is dead; [`Retry::Backoff`] waits longer each
+    /// time, [`MAX_ATTEMPTS`] times; [`Retry::After`] waits as long as was asked, [`MAX_DEFERRALS`] times.
+    pub fn failed(fault: Fault, attempt: u32) -> Self {
+        Self::failed_within(fault, attempt, MAX_ATTEMPTS)
+    }
+
+    fn failed_within(fault: Fault, attempt: u32, attempts: u32) -> Self {
+        let (after, limit) = match fault.retry {
+            Retry::Never => return Outcome::Dead { fault },
+            Retry::Backoff => (backoff(attempt), attempts),
+            Retry::After(wait) => (wait, MAX_DEFERRALS),
+        };
+        if attempt + 1 >= limit {
+            let tries = attempt + 1;
+            return Outcome::Dead { fault: fault.at(format!("gave up after {tries} tries")) };
+        }
+        Outcome::Park { after, reason: fault.chain() }
+    }
+}
+
+/// The wait before a try: half a minute, doubled each time, an hour at most, give or take a quarter so that jobs that
+/// failed together do not come back together.
+pub fn backoff(attempt: u32) -> Duration {
+    let base = Duration::from_secs(30).saturating_mul(1 << attempt.min(7)).min(Duration::from_secs(3600));
+    let random = f64::from(Uuid::new_v4().as_u128() as u16) / f64::from(u16::MAX);
+    base.mul_f64(0.75 + random / 2.0)
+}
+
+/// What runs the jobs.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// Runs a job. When `stop` is cancelled it should end its slice and answer [`Outcome::Stopped`]. It may be called
+    /// again for a job that was run before, in part or whole: the worker may have died before it could say so.
+    async fn run(&self, job: Job, stop: CancellationToken) -> Outcome;
+}
+
+/// Where the schedules come from. Asked once a minute.
+#[async_trait]
+pub trait Schedules: Send + Sync {
+    /// Every schedule that is in force.
+    async fn list(&self) -> Result<Vec<Scheduled>>;
+}
+
+#[async_trait]
+impl Schedules for Vec<Scheduled> {
+    async fn list(&self) -> Result<Vec<Scheduled>> {
+        Ok(self.clone())
+    }
+}
+
+/// How to work.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Jobs at a time.
+    pub concurrency: usize,
+    /// Run what is due, then return.
+    pub drain: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { concurrency: 2, drain: false }
+    }
+}
+
+/// Brings the queue's tables up to date. Needs a database user that may create the extensions `hstore` and `pgcrypto`,
+/// or finds them there.
+pub async fn setup(pool: &PgPool) -> Result<()> {
+    // Boxed, since the compiler cannot see otherwise that callers may be spawned.
+    PostgresStorage::setup(pool).boxed().await.map_err(|e| match e {
+        apalis_postgres::Error::Database(e) => fault("cannot prepare the job queue", e),
+        other => Fault::us("cannot prepare the job queue").because(other),
+    })
+}
+
+/// Puts a job in the queue, within the caller's transaction if `connection` has one open: then it becomes visible with
+/// the rest. Of those that wait, the one with the highest `priority` runs first, then the one that is due longest.
+///
+/// Says whether it was new. A job whose key and attempt are known, finished ones included, is not added again.
+pub async fn push(connection: &mut PgConnection, job: &Job, after: Duration, priority: i32) -> Result<bool> {
+    let payload = serde_json::to_vec(job).map_err(|e| Fault::us("cannot write a job").because(e))?;
+    let pushed = sqlx::query(
+        "insert into apalis.jobs (id, job_type, job, status, attempts, max_attempts, run_at, priority, metadata, idempotency_key) \
+         values (apalis.generate_ulid(), $1, $2, 'Pending', 0, 1, now() + make_interval(secs => $3), $4, hstore('lane', $5), $6) \
+         on conflict (job_type, idempotency_key) do nothing",
+    )
+    .bind(QUEUE)
+    .bind(payload)
+    .bind(after.as_secs_f64())
+    .bind(priority)
+    .bind(job.lane())
+    .bind(job.task_key())
+    .execute(connection)
+    .await
+    .map_err(|e| fault("cannot put a job in the queue", e))?;
+    Ok(pushed.rows_affected() == 1)
+}
+
+/// A job that was given up.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeadJob {
+    /// Its id in the queue.
+    pub id: String,
+    /// What it was to do; `None` when that cannot be read, as after a change of version.
+    pub job: Option<Job>,
+    /// Why it was given up.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// When.
+    pub died_at: Option<DateTime<Utc>>,
+}
+
+/// The jobs that were given up, newest first.
+pub async fn dead(pool: &PgPool, limit: i64) -> Result<Vec<DeadJob>> {
+    let rows = sqlx::query(
+        "select id, job, last_result ->> 'Err' as reason, last_result ->> 'hint' as hint, done_at from apalis.jobs \
+         where job_type = $1 and status in ('Killed', 'Failed') order by done_at desc nulls last, id desc limit $2",
+    )
+    .bind(QUEUE)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+    .map_err(|e| fault("cannot list the dead jobs", e))?;
+    Ok(rows
+        .iter()
+        .map(|row| DeadJob {
+            id: row.get("id"),
+            job: serde_json::from_slice(row.get("job")).ok(),
+            reason: row.get::<Option<_>, _>("reason").unwrap_or_else(|| "no reason was kept".to_owned()),
+            hint: row.get("hint"),
+            died_at: row.get("done_at"),
+        })
+        .collect())
+}
+
+/// Runs a dead job again, as a new job with all its tries.
+///
+/// # Errors
+/// When there is no dead job with this id; it may have been run again already.
+pub async fn requeue(pool: &PgPool, id: &str) -> Result<Job> {
+    let what = "cannot run the job again";
+    let mut tx = pool.begin().await.map_err(|e| fault(what, e))?;
+    let row = sqlx::query(
+        "update apalis.jobs set status = 'Done', last_result = last_result || '{\"requeued\": true}' \
+         where id = $1 and job_type = $2 and status in ('Killed', 'Failed') returning job, priority",
+    )
+    .bind(id)
+    .bind(QUEUE)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(|e| fault(what, e))?
+    .ok_or_else(|| {
+        Fault::user(format!("there is no dead job `{id}`")).hint("`propflow jobs` lists the jobs that were given up.")
+    })?;
+    let mut job: Job = serde_json::from_slice(row.get("job")).map_err(|e| {
+        Fault::user(format!("job `{id}` was written by another version of propflow"))
+            .hint("Start its pipeline with `propflow run` instead.")
+            .because(e)
+    })?;
+    // A fresh key: the keys of its former attempts are taken.
+    let first = job.key.split('~').next().unwrap_or_default();
+    job.key = format!("{first}~{}", Uuid::now_v7().simple());
+    job.attempt = 0;
+    push(&mut tx, &job, Duration::ZERO, row.get::<Option<i32>, _>("priority").unwrap_or_default()).await?;
+    tx.commit().await.map_err(|e| fault(what, e))?;
+    Ok(job)
+}
+
+/// Removes finished jobs and dead ones that are older than this, and workers that are long gone. Gives how many jobs
+/// went.
+pub async fn prune(pool: &PgPool, done_kept: Duration, dead_kept: Duration) -> Result<u64> {
+    let what = "cannot remove old jobs";
+    let gone = sqlx::query(
+        "delete from apalis.jobs where job_type = $1 and ( \
+           (status = 'Done' and done_at < now() - make_interval(secs => $2)) or \
+           (status in ('Killed', 'Failed') and done_at < now() - make_interval(secs => $3)))",
+    )
+    .bind(QUEUE)
+    .bind(done_kept.as_secs_f64())
+    .bind(dead_kept.as_secs_f64())
+    .execute(pool)
+    .await
+    .map_err(|e| fault(what, e))?;
+    // Jobs refer to the worker that ran them, so theirs stay until they go.
+    sqlx::query(
+        "delete from apalis.workers w where worker_type = $1 and last_seen < now() - interval '1 day' \
+         and not exists (select from apalis.jobs j where j.lock_by = w.id)",
+    )
+    .bind(QUEUE)
+    .execute(pool)
+    .await
+    .map_err(|e| fault(what, e))?;
+    Ok(gone.rows_affected())
+}
+
+/// Makes a job of the newest tick of a schedule that has come since the last one, if any has. Ticks before it are
+/// dropped: a snapshot needs no repeats. A schedule that is seen for the first time begins now.
+///
+/// Any number of processes may call it: each tick becomes one job, and none is made while the schedule's last job still
+/// waits for its turn.
+pub async fn tick(pool: &PgPool, scheduled: &Scheduled, now: DateTime<Utc>) -> Result<Option<Job>> {
+    let Scheduled { pipeline, only, schedule } = scheduled;
+    let what = "cannot turn a tick into a job";
+    let mut tx = pool.begin().await.map_err(|e| fault(what, e))?;
+    sqlx::query("insert into ops.schedules (schedule, last_tick) values ($1, $2) on conflict do nothing")
+        .bind(&schedule.name)
+        .bind(now)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| fault(what, e))?;
+    let last: DateTime<Utc> = sqlx::query_scalar("select last_tick from ops.schedules where schedule = $1 for update")
+        .bind(&schedule.name)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| fault(what, e))?;
+    let mut made = None;
+    if let Some(tick) = schedule.newest_between(last, now) {
+        sqlx::query("update ops.schedules set last_tick = $2, updated_at = now() where schedule = $1")
+            .bind(&schedule.name)
+            .bind(tick)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| fault(what, e))?;
+        let job = Job {
+            pipeline: pipeline.clone(),
+            trigger: "schedule".to_owned(),
+            only: only.clone(),
+            attempt: 0,
+            key: format!("{}@{}", schedule.name, tick.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        };
+        let waiting: bool = sqlx::query_scalar(
+            "select exists (select from apalis.jobs where job_type = $1 and status = 'Pending' \
+             and metadata -> 'lane' = $2 and idempotency_key like $3)",
+        )
+        .bind(QUEUE)
+        .bind(job.lane())
+        .bind(format!("{}@%", schedule.name.replace(['\\', '%', '_'], "_")))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| fault(what, e))?;
+        if !waiting && push(&mut tx, &job, Duration::ZERO, 0).await? {
+            made = Some(job);
+        }
+    }
+    tx.commit().await.map_err(|e| fault(what, e))?;
+    Ok(made)
+}
+
+/// Runs jobs and turns ticks into jobs until `stop` is cancelled, or, with [`Options::drain`], until nothing is due.
+/// Returns when the last handler has ended. Lives through a database that goes away and comes back.
+///
+/// # Errors
+/// When it cannot begin; while draining, also when the database stays away.
+pub async fn work(
+    pool: &PgPool,
+    handler: Arc<dyn Handler>,
+    schedules: Arc<dyn Schedules>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    stop: CancellationToken,
+) -> Result<()> {
+    setup(pool).await?;
+    if options.drain {
+        for scheduled in schedules.list().await? {
+            tick(pool, &scheduled, clock.now()).await?;
+        }
+        return run_workers(pool, handler, options, stop).await;
+    }
+    let (worked, ()) =
+        tokio::join!(run_workers(pool, handler, options, stop.clone()), keep_time(pool, &*schedules, &*clock, stop));
+    worked
+}
+
+/// Turns ticks into jobs, and removes old rows, until stopped.
+async fn keep_time(pool: &PgPool, schedules: &dyn Schedules, clock: &dyn Clock, stop: CancellationToken) {
+    let mut known = Vec::new();
+    let mut next: HashMap<String, DateTime<Utc>> = HashMap::new();
+    let [mut reading, mut looking, mut pruning] = [SCHEDULES_READ, SCHEDULE_POLL, PRUNE].map(|period| {
+        let mut interval = interval(period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        interval
+    });
+    loop {
+        // The list is read first: all three are due at the start.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = reading.tick() => match schedules.list().await {
+                Ok(list) => {
+                    known = list;
+                    next.clear();
+                }
+                Err(fault) => warn!(error = %fault.chain(), "the schedules cannot be read; the known ones stay in force"),
+            },
+            _ = pruning.tick() => match prune(pool, DONE_KEPT, DEAD_KEPT).await {
+                Ok(0) => {}
+                Ok(jobs) => info!(jobs, "removed old jobs"),
+                Err(fault) => warn!(error = %fault.chain(), "old jobs cannot be removed; trying again in an hour"),
+            },
+            _ = looking.tick() => {
+                let now = clock.now();
+                for scheduled in &known {
+                    let schedule = &scheduled.schedule;
+                    if next.get(&schedule.name).is_some_and(|due| *due > now) {
+                        continue;
+                    }
+                    match tick(pool, scheduled, now).await {
+                        Ok(made) => {
+                            if let Some(job) = made {
+                                info!(pipeline.name = job.pipeline, job.key, "schedule `{}` is due", schedule.name);
+                            }
+                            next.insert(schedule.name.clone(), schedule.next(now).unwrap_or(DateTime::<Utc>::MAX_UTC));
+                        }
+                        Err(fault) => warn!(error = %fault.chain(), "schedule `{}` has to wait", schedule.name),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One worker after the other, each with its own name, until stopped or drained.
+async fn run_workers(
+    pool: &PgPool,
+    handler: Arc<dyn Handler>,
+    options: Options,
+    stop: CancellationToken,
+) -> Result<()> {
+    let mut failures = 0_u32;
+    loop {
+        let worker = Arc::new(Worker {
+            name: worker_name(),
+            pool: pool.clone(),
+            handler: Arc::clone(&handler),
+            stop: stop.child_token(),
+            running: TaskTracker::new(),
+            settled: Notify::new(),
+            heard: Notify::new(),
+        });
+        let began = tokio::time::Instant::now();
+        let Err(fault) = worker.run(options).await else { return Ok(()) };
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        // A worker that worked for a while has come back from the last failure.
+        failures = if began.elapsed() > 2 * LONGEST_RESTART_PAUSE { 1 } else { failures + 1 };
+        if options.drain && failures > DRAIN_RESTARTS {
+            return Err(fault);
+        }
+        let pause = RESTART_PAUSE.saturating_mul(1 << (failures - 1).min(5)).min(LONGEST_RESTART_PAUSE);
+        warn!(worker = worker.name, error = %fault.chain(), pause_secs = pause.as_secs(), "the worker failed; another one starts after a pause");
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// `host-process-uuid`: never the same twice, and tells an operator where to look.
+fn worker_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}-{}-{}", if host.is_empty() { "host" } else { host }, std::process::id(), Uuid::now_v7().simple())
+}
+
+/// One worker's life.
+struct Worker {
+    name: String,
+    pool: PgPool,
+    handler: Arc<dyn Handler>,
+    /// Cancelled when the process is to stop, and when this worker has failed.
+    stop: CancellationToken,
+    running: TaskTracker,
+    /// A job has ended.
+    settled: Notify,
+    /// apalis's worker has shown that it lives.
+    heard: Notify,
+}
+
+impl Worker {
+    /// Runs until stopped, drained or failed, then waits for the handlers, and hands back what is left.
+    async fn run(self: &Arc<Self>, options: Options) -> Result<()> {
+        // Should this future be dropped, its handlers hear of it.
+        let _dropped = self.stop.clone().drop_guard();
+        let ended = CancellationToken::new();
+        let ((), result) = tokio::join!(beat(&self.pool, &self.name, &ended), async {
+            let result = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => Ok(()),
+                drained = self.drained(), if options.drain => drained,
+                () = self.silence() => Err(Fault::us("the worker has stopped asking for jobs").retry(Retry::Backoff)),
+                end = self.listen(options.concurrency) => end,
+            };
+            let failed = result.is_err();
+            if failed {
+                self.stop.cancel();
+            }
+            self.running.close();
+            self.running.wait().await;
+            ended.cancel();
+            if let Err(fault) = self.release().await {
+                // Others take them when the heartbeats stay away.
+                warn!(worker = self.name, error = %fault.chain(), "unfinished jobs cannot be handed back at once");
+            }
+            result
+        });
+        match result {
+            // Cancelled from inside, by a handler whose end could not be written.
+            Ok(()) if self.failed() => Err(Fault::remote("the end of a job could not be written")),
+            other => other,
+        }
+    }
+
+    /// Fetches and starts jobs. Ends only with an error.
+    async fn listen(self: &Arc<Self>, concurrency: usize) -> Result<()> {
+        let config = Config::default()
+            .queue(QUEUE)
+            .batch_size(1)
+            .heartbeat_interval(HEARTBEAT)
+            .missed_heartbeats(MISSED_HEARTBEATS)
+            .lock_tasks(false)
+            .persist_results(false);
+        // A pool of its own, since sqlx 0.9 leaves a transaction open that nobody knows of when a `begin` is dropped
+        // half way, as happens here whenever a worker ends: the connections must not go back to the others.
+        let pool = PgPoolOptions::new()
+            .max_connections(QUEUE_CONNECTIONS)
+            .acquire_timeout(HEARTBEAT)
+            .connect_with(self.pool.connect_options().as_ref().clone())
+            .await
+            .map_err(|e| fault("cannot connect to the queue", e))?;
+        let storage = PostgresStorage::<Value>::new(&pool)
+            .with_config(config)
+            .with_pubsub()
+            .poll_with_strategy(Tick::every(POLL));
+        let (heard, this) = (Arc::clone(self), Arc::clone(self));
+        let worker = WorkerBuilder::new(self.name.as_str())
+            .backend(storage)
+            .concurrency(concurrency.max(1))
+            .on_event(move |_, event| {
+                if matches!(event, Event::HeartBeat) {
+                    heard.heard.notify_one();
+                }
+            })
+            .build(move |payload: Value, id: TaskId| {
+                let worker = Arc::clone(&this);
+                // A task of its own: it outlives apalis's worker, which ends with the first database error.
+                let turn = this.running.spawn(async move { worker.turn(id.to_string(), payload).await });
+                async move { turn.await.map_err(|e| Box::new(e) as Box<dyn std::error::Error + Send + Sync>) }
+            });
+        // Boxed, since the compiler cannot see otherwise that this may be spawned.
+        match worker.run().boxed().await {
+            Ok(()) => Err(Fault::remote("the queue's connection ended")),
+            Err(e) => Err(Fault::remote("the queue cannot be read").because(e)),
+        }
+    }
+
+    /// Ends when apalis's worker has been silent for so long that others take it for dead.
+    async fn silence(&self) {
+        let limit = HEARTBEAT * u32::try_from(MISSED_HEARTBEATS).unwrap_or(u32::MAX);
+        while timeout(limit, self.heard.notified()).await.is_ok() {}
+    }
+
+    /// Ends when no job is due and none runs here.
+    async fn drained(&self) -> Result<()> {
+        loop {
+            let idle: bool = sqlx::query_scalar(
+                "select not exists (select from apalis.jobs where job_type = $1 and ( \
+                   (status = 'Pending' and run_at <= now()) or (status in ('Queued', 'Running') and lock_by = $2)))",
+            )
+            .bind(QUEUE)
+            .bind(&self.name)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|e| fault("cannot see what is due", e))?;
+            if idle {
+                return Ok(());
+            }
+            let _ = timeout(POLL, self.settled.notified()).await;
+        }
+    }
+
+    /// A job's turn, from taking it to writing down how it ended.
+    async fn turn(&self, id: String, payload: Value) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        let job: Option<Job> = serde_json::from_value(payload).ok();
+        let lost = match take(&self.pool, &self.name, &id).await {
+            Ok(Some(lost)) => lost,
+            Ok(None) => return self.settled.notify_one(),
+            Err(fault) => return self.fail(&id, &fault),
+        };
+        let outcome = match &job {
+            None => Outcome::Dead { fault: Fault::user("the job was written by another version of propflow") },
+            Some(_) if lost >= MAX_WORKERS_LOST => Outcome::Dead {
+                fault: Fault::us(format!("{lost} workers died while they ran this job"))
+                    .hint("Look at their memory and their logs, then run the job again."),
+            },
+            Some(job) => {
+                let stop = self.stop.child_token();
+                AssertUnwindSafe(self.handler.run(job.clone(), stop)).catch_unwind().await.unwrap_or_else(|panic| {
+                    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+                    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+                    error!(pipeline.name = job.pipeline, job.key, error = text, "a job panicked: this is a bug");
+                    let fault = Fault::us("the job panicked")
+                        .retry(Retry::Backoff)
+                        .hint("This is a bug. The log of its worker says where.");
+                    Outcome::failed_within(fault, job.attempt, MAX_PANICS)
+                })
+            }
+        };
+        report(job.as_ref(), &id, &outcome);
+        for attempt in 1..=SETTLE_TRIES {
+            match settle(&self.pool, &self.name, &id, job.as_ref(), &outcome).await {
+                Ok(true) => return self.settled.notify_one(),
+                Ok(false) => {
+                    warn!(job.id = id, "the job was taken over by another worker while it ran here");
+                    return self.settled.notify_one();
+                }
+                Err(fault) if attempt == SETTLE_TRIES => return self.fail(&id, &fault),
+                Err(_) => sleep(RESTART_PAUSE).await,
+            }
+        }
+    }
+
+    /// Ends this worker, so that its jobs, this one among them, go back to the queue.
+    fn fail(&self, id: &str, fault: &Fault) {
+        error!(job.id = id, error = %fault.chain(), "the state of a job cannot be written; it will run again");
+        self.settled.notify_one();
+        self.stop.cancel();
+    }
+
+    fn failed(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Puts jobs that were taken and not finished back in the queue.
+    async fn release(&self) -> Result<()> {
+        sqlx::query(
+            "update apalis.jobs set status = 'Pending' where job_type = $1 and lock_by = $2 and status in ('Queued', 'Running')",
+        )
+        .bind(QUEUE)
+        .bind(&self.name)
+        .execute(&self.pool)
+        .await
+        .map_err(|e| fault("cannot hand back jobs", e))?;
+        Ok(())
+    }
+}
+
+/// Says that a worker lives, until it has ended: apalis's own heartbeat ends before the last handler does.
+async fn beat(pool: &PgPool, name: &str, ended: &CancellationToken) {
+    let mut every = interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        let said = sqlx::query("update apalis.workers set last_seen = now() where id = $1").bind(name).execute(pool);
+        tokio::select! {
+            () = ended.cancelled() => return,
+            // An error here is the worker's to find.
+            _ = said => {}
+        }
+    }
+}
+
+/// Takes a fetched job, unless another one of its lane runs: then it waits. Gives how many workers have died over it.
+async fn take(pool: &PgPool, worker: &str, id: &str) -> Result<Option<i32>> {
+    let what = "cannot take a job";
+    let mut tx = pool.begin().await.map_err(|e| fault(what, e))?;
+    let lane: Option<Option<String>> = sqlx::query_scalar(
+        "select metadata -> 'lane' from apalis.jobs where id = $1 and lock_by = $2 and status = 'Queued'",
+    )
+    .bind(id)
+    .bind(worker)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(|e| fault(what, e))?;
+    let Some(lane) = lane else { return Ok(None) };
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(lane.as_deref().unwrap_or_default())
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| fault(what, e))?;
+    let lost: Option<i32> = sqlx::query_scalar(
+        "update apalis.jobs j set status = 'Running', lock_at = now() \
+         where id = $1 and lock_by = $2 and status = 'Queued' and not exists (select from apalis.jobs o \
+           where o.job_type = j.job_type and o.status = 'Running' and o.id <> j.id and o.metadata -> 'lane' = $3) \
+         returning attempts",
+    )
+    .bind(id)
+    .bind(worker)
+    .bind(lane)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(|e| fault(what, e))?;
+    if lost.is_none() {
+        // `lock_by` stays: apalis counts the jobs that it holds, and takes a missing one for a worker gone astray.
+        sqlx::query(
+            "update apalis.jobs set status = 'Pending', run_at = now() + make_interval(secs => $3), \
+             last_result = '{\"waiting\": true}' where id = $1 and lock_by = $2 and status = 'Queued'",
+        )
+        .bind(id)
+        .bind(worker)
+        .bind(LANE_PAUSE_SECS)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| fault(what, e))?;
+    }
+    tx.commit().await.map_err(|e| fault(what, e))?;
+    Ok(lost)
+}
+
+/// Writes how a job ended, puts its successor in the queue, and lets its lane go on, all at once. `false` when the job
+/// is no longer this worker's: then nothing is written.
+async fn settle(pool: &PgPool, worker: &str, id: &str, job: Option<&Job>, outcome: &Outcome) -> Result<bool> {
+    let what = "cannot write how a job ended";
+    let (status, result) = match outcome {
+        Outcome::Done => ("Done", json!({ "Ok": "done" })),
+        Outcome::Park { after, reason } => {
+            ("Done", json!({ "Ok": "parked", "secs": after.as_secs(), "reason": reason }))
+        }
+        Outcome::Stopped => ("Pending", Value::Null),
+        Outcome::Dead { fault } => {
+            ("Killed", json!({ "Err": fault.chain(), "hint": fault.hint, "blame": format!("{:?}", fault.blame) }))
+        }
+    };
+    let mut tx = pool.begin().await.map_err(|e| fault(what, e))?;
+    let ended = sqlx::query(
+        "update apalis.jobs set status = $3, last_result = $4, done_at = case when $3 = 'Pending' then null else now() end \
+         where id = $1 and lock_by = $2 and status = 'Running' returning priority, metadata -> 'lane' as lane",
+    )
+    .bind(id)
+    .bind(worker)
+    .bind(status)
+    .bind(result)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(|e| fault(what, e))?;
+    let Some(ended) = ended else { return Ok(false) };
+    if let (Outcome::Park { after, .. }, Some(job)) = (outcome, job) {
+        let successor = Job { attempt: job.attempt + 1, ..job.clone() };
+        push(&mut tx, &successor, *after, ended.get::<Option<i32>, _>("priority").unwrap_or_default()).await?;
+    }
+    sqlx::query(
+        "update apalis.jobs set run_at = now(), last_result = null \
+         where job_type = $1 and status = 'Pending' and metadata -> 'lane' = $2 and last_result ? 'waiting'",
+    )
+    .bind(QUEUE)
+    .bind(ended.get::<Option<String>, _>("lane"))
+    .execute(&mut *tx)
+    .await
+    .map_err(|e| fault(what, e))?;
+    tx.commit().await.map_err(|e| fault(what, e))?;
+    Ok(true)
+}
+
+/// One line about how a job ended.
+fn report(job: Option<&Job>, id: &str, outcome: &Outcome) {
+    let (pipeline, key) = job.map_or(("", ""), |j| (j.pipeline.as_str(), j.key.as_str()));
+    match outcome {
+        Outcome::Done => info!(pipeline.name = pipeline, job.key = key, "job `{key}` is done"),
+        Outcome::Stopped => {
+            info!(pipeline.name = pipeline, job.key = key, "job `{key}` stopped; the next worker goes on")
+        }
+        Outcome::Park { after, reason } => {
+            warn!(
+                pipeline.name = pipeline,
+                job.key = key,
+                error = reason,
+                "job `{key}` runs again in {} s",
+                after.as_secs()
+            );
+        }
+        Outcome::Dead { fault } => {
+            error!(pipeline.name = pipeline, job.key = key, job.id = id, error = %fault.chain(), "job `{key}` is dead");
+        }
+    }
+}
+
+/// Polls at an interval. It asks the timer until the timer says "not yet": only then is a wake-up on its way.
+#[derive(Debug, Clone)]
+struct Tick(Arc<Mutex<Interval>>);
+
+impl Tick {
+    fn every(period: Duration) -> Self {
+        let mut interval = interval(period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self(Arc::new(Mutex::new(interval)))
+    }
+}
+
+impl PollStrategy for Tick {
+    fn poll_drive(&mut self, cx: &mut Context<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
+        let mut interval = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = Poll::Pending;
+        while interval.poll_tick(cx).is_ready() {
+            due = Poll::Ready(Some(()));
+        }
+        due
+    }
+}

@@ -1,0 +1,277 @@
+//! From pipeline files to something that can run, with every problem reported at once.
+
+use std::collections::BTreeMap;
+
+use catalog::{Env, Fault, Result, WriteMode};
+use serde_json::Value;
+use transforms::Model;
+
+use crate::names;
+use crate::schedule::Schedule;
+use crate::spec::{Spec, SpecFile, interpolate};
+
+/// A pipeline that has passed every check that needs no call outside.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What the file says.
+    pub spec: Spec,
+    /// Where the file stands.
+    pub place: String,
+    /// The models to run on each slice, in order.
+    pub models: Vec<&'static Model>,
+}
+
+impl Plan {
+    /// The datasets that its slices write, with their usual modes.
+    pub fn targets(&self) -> Vec<sinks::Target> {
+        targets(&self.models)
+    }
+}
+
+/// The datasets that models write.
+pub fn targets(models: &[&Model]) -> Vec<sinks::Target> {
+    models
+        .iter()
+        .filter_map(|m| catalog::datasets::find(&m.name))
+        .map(|d| sinks::Target { dataset: d.clone(), mode: d.mode })
+        .collect()
+}
+
+/// The models that a stream's datasets feed, directly or through other models.
+pub fn models_for(datasets: &[catalog::Dataset]) -> Result<Vec<&'static Model>> {
+    let mut known: Vec<&str> = datasets.iter().map(|d| d.name.as_str()).collect();
+    let mut chosen = Vec::new();
+    for model in transforms::models::all()? {
+        if model.inputs.iter().any(|i| known.contains(&i.as_str())) {
+            known.push(&model.name);
+            chosen.push(model);
+        }
+    }
+    Ok(chosen)
+}
+
+/// Reads every file and checks all of them, without a call outside. Problems of one file do not hide those of another.
+pub async fn check(files: &[SpecFile]) -> (Vec<Plan>, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let mut plans: Vec<Plan> = Vec::new();
+    let mut places: BTreeMap<String, String> = BTreeMap::new();
+    for file in files {
+        let mut found = Vec::new();
+        if let Some(plan) = check_file(file, &mut found).await {
+            if let Some(other) = places.insert(plan.spec.name.clone(), file.place.clone()) {
+                found.push(
+                    Fault::user(format!("the name `{}` is taken by `{other}`", plan.spec.name))
+                        .hint("Give each pipeline a name of its own."),
+                );
+            } else if found.is_empty() {
+                plans.push(plan);
+            }
+        }
+        faults.extend(found.into_iter().map(|f| f.at(&file.place)));
+    }
+    (plans, faults)
+}
+
+async fn check_file(file: &SpecFile, faults: &mut Vec<Fault>) -> Option<Plan> {
+    let table: toml::Table = match file.text.parse() {
+        Ok(table) => table,
+        Err(error) => {
+            let line = error.span().map_or(0, |s| file.text[..s.start.min(file.text.len())].lines().count().max(1));
+            faults.push(Fault::user(format!("line {line}: {}", error.message().trim())).hint("The file must be valid TOML."));
+            return None;
+        }
+    };
+    let mut value = match serde_json::to_value(&table) {
+        Ok(value) => value,
+        Err(error) => {
+            faults.push(Fault::user("the file holds a value that has no JSON form").because(error));
+            return None;
+        }
+    };
+    interpolate(&mut value, "", faults, &|name| std::env::var(name).ok());
+    let before = faults.len();
+    let schema = schemars::schema_for!(Spec).to_value();
+    check_keys(&value, &schema, &schema, "", faults);
+    let spec: Spec = match serde_json::from_value(value) {
+        Ok(spec) => spec,
+        Err(error) => {
+            // Unknown and missing keys were named above, in better words.
+            if faults.len() == before {
+                faults.push(Fault::user(error.to_string()));
+            }
+            return None;
+        }
+    };
+    let models = check_source(&spec, faults).await;
+    check_sinks(&spec, &models, faults);
+    check_schedule(&spec, faults);
+    Some(Plan { spec, place: file.place.clone(), models })
+}
+
+async fn check_source(spec: &Spec, faults: &mut Vec<Fault>) -> Vec<&'static Model> {
+    let source = &spec.source;
+    let Some(entry) = connectors::find(&source.connector) else {
+        faults.push(
+            Fault::user(format!("`source.connector`: there is no connector `{}`", source.connector))
+                .hint(names::hint(&source.connector, connectors::ALL.iter().map(|e| e.name))),
+        );
+        return Vec::new();
+    };
+    if !check_settings(&entry.schema(), |s| entry.check(s), &source.settings, "source.settings", faults) {
+        return Vec::new();
+    }
+    // Opening resolves the secrets and makes no call outside.
+    let env = Env { connection: spec.connection().to_owned(), ..Env::default() };
+    let streams = match entry.open(Value::Object(source.settings.clone()), env).await {
+        Ok(source) => source.streams(),
+        Err(fault) => {
+            faults.push(fault.at("`source.settings`"));
+            return Vec::new();
+        }
+    };
+    let Some(stream) = streams.iter().find(|s| s.name == source.stream) else {
+        faults.push(
+            Fault::user(format!("`source.stream`: connector `{}` has no stream `{}`", source.connector, source.stream))
+                .hint(names::hint(&source.stream, streams.iter().map(|s| s.name))),
+        );
+        return Vec::new();
+    };
+    let (fed, all) = match (models_for(&stream.datasets), transforms::models::all()) {
+        (Ok(fed), Ok(all)) => (fed, all),
+        (Err(fault), _) | (_, Err(fault)) => {
+            faults.push(fault);
+            return Vec::new();
+        }
+    };
+    let Some(wanted) = &spec.models else { return fed };
+    for name in wanted {
+        if !all.iter().any(|m| m.name == *name || m.layer == *name) {
+            faults.push(
+                Fault::user(format!("`models`: there is no model or layer `{name}`"))
+                    .hint(names::hint(name, all.iter().map(|m| m.name.as_str()))),
+            );
+        }
+    }
+    fed.into_iter().filter(|m| wanted.iter().any(|w| *w == m.name || *w == m.layer)).collect()
+}
+
+fn check_sinks(spec: &Spec, models: &[&'static Model], faults: &mut Vec<Fault>) {
+    if spec.sinks.is_empty() {
+        faults.push(Fault::user("`sinks` is empty").hint("Name at least one sink, such as `postgres`."));
+    }
+    for (i, sink) in spec.sinks.iter().enumerate() {
+        let place = format!("sinks[{i}]");
+        let Some(entry) = sinks::find(&sink.sink) else {
+            faults.push(
+                Fault::user(format!("`{place}.sink`: there is no sink `{}`", sink.sink))
+                    .hint(names::hint(&sink.sink, sinks::ALL.iter().map(|e| e.name))),
+            );
+            continue;
+        };
+        check_settings(&entry.schema(), |s| entry.check(s), &sink.settings, &format!("{place}.settings"), faults);
+        let modes = sinks::modes(&sink.sink);
+        for target in targets(models) {
+            if !modes.contains(&target.mode) {
+                faults.push(Fault::user(format!(
+                    "`{place}`: sink `{}` cannot write `{}` as {}",
+                    sink.sink,
+                    target.dataset.name,
+                    mode_word(target.mode)
+                )));
+            }
+        }
+    }
+}
+
+fn mode_word(mode: WriteMode) -> &'static str {
+    match mode {
+        WriteMode::Append => "an append",
+        WriteMode::Upsert => "an upsert",
+        WriteMode::Snapshot => "a snapshot",
+        WriteMode::History => "a history",
+    }
+}
+
+fn check_schedule(spec: &Spec, faults: &mut Vec<Fault>) {
+    let Some(schedule) = &spec.schedule else { return };
+    let zone = if schedule.zone == "property" {
+        chrono_tz::UTC
+    } else {
+        match schedule.zone.parse() {
+            Ok(zone) => zone,
+            Err(_) => {
+                faults.push(
+                    Fault::user(format!("`schedule.zone`: `{}` is not a time zone", schedule.zone))
+                        .hint("Use an IANA name such as `America/Chicago`, or `property`."),
+                );
+                chrono_tz::UTC
+            }
+        }
+    };
+    if let Err(fault) = Schedule::parse(&spec.name, &schedule.cron, zone) {
+        faults.push(fault.at("`schedule.cron`"));
+    }
+}
+
+fn check_settings(
+    schema: &Value,
+    check: impl Fn(&Value) -> catalog::Result<()>,
+    settings: &serde_json::Map<String, Value>,
+    place: &str,
+    faults: &mut Vec<Fault>,
+) -> bool {
+    let value = Value::Object(settings.clone());
+    let before = faults.len();
+    check_keys(&value, schema, schema, place, faults);
+    if faults.len() == before && let Err(fault) = check(&value) {
+        faults.push(fault.at(format!("`{place}`")));
+    }
+    faults.len() == before
+}
+
+/// Names every key that the schema does not know, with the near ones, and every required key that is not there.
+fn check_keys(value: &Value, schema: &Value, root: &Value, place: &str, faults: &mut Vec<Fault>) {
+    let schema = resolve(schema, root);
+    if let (Value::Array(items), Some(inner)) = (value, schema.get("items")) {
+        for (i, item) in items.iter().enumerate() {
+            check_keys(item, inner, root, &format!("{place}[{i}]"), faults);
+        }
+        return;
+    }
+    let (Value::Object(map), Some(Value::Object(known))) = (value, schema.get("properties")) else { return };
+    let at = |key: &str| if place.is_empty() { format!("`{key}`") } else { format!("`{place}.{key}`") };
+    for (key, item) in map {
+        match known.get(key) {
+            Some(inner) => {
+                let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+                check_keys(item, inner, root, &place, faults);
+            }
+            None if schema.get("additionalProperties") == Some(&Value::Bool(false)) => faults.push(
+                Fault::user(format!("{}: unknown key", at(key))).hint(names::hint(key, known.keys().map(String::as_str))),
+            ),
+            None => {}
+        }
+    }
+    for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        if !map.contains_key(key) {
+            faults.push(Fault::user(format!("{}: this key is required and missing", at(key))));
+        }
+    }
+}
+
+/// Follows `$ref`, and the one real alternative of an optional value.
+fn resolve<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
+    if let Some(path) = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#')) {
+        return root.pointer(path).map_or(schema, |s| resolve(s, root));
+    }
+    match schema.get("anyOf").and_then(Value::as_array) {
+        Some(choices) => {
+            let mut real = choices.iter().filter(|c| c.get("type") != Some(&Value::String("null".to_owned())));
+            match (real.next(), real.next()) {
+                (Some(only), None) => resolve(only, root),
+                _ => schema,
+            }
+        }
+        None => schema,
+    }
+}

@@ -1,0 +1,414 @@
+//! One run of a pipeline: read, transform, write, commit, slice by slice.
+//!
+//! A slice is everything between two checkpoints of the source. Its cursor becomes durable in the transaction that
+//! makes its rows durable, or after every sink has committed when no sink keeps cursors. So a run can be killed between
+//! any two steps: the next one finds the last committed cursor and goes on behind it, and the slice that was lost is
+//! fetched and written again under the same name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use catalog::slice::Scope;
+use catalog::store::runs::{self, Status};
+use catalog::{Clock, Cursor, Dataset, Env, Fault, Note, Quota, Receipt, Reject, RejectKind, Result, Retry, Slice, SliceId};
+use chrono::{DateTime, TimeDelta, Utc};
+use connectors::{Event, Read, Request, Source, Stream, guarded};
+use futures::StreamExt;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sinks::{Sink, Target};
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use transforms::{Inputs, Model, SliceInfo};
+use uuid::Uuid;
+
+use crate::progress::{Observer, Progress};
+
+/// An interrupted run older than this is not resumed: its first rows would be older than its last by that much.
+const RESUME_WITHIN: TimeDelta = TimeDelta::hours(6);
+
+/// What a run needs of the world.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// The ledger's database. Without one nothing is remembered: for one-off copies.
+    pub ledger: Option<PgPool>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The shared call budgets.
+    pub quota: Arc<dyn Quota>,
+    /// Who is told.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// What to run.
+pub struct Job {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Who asked; a word that the ledger knows.
+    pub trigger: String,
+    /// The opened source.
+    pub source: Box<dyn Source>,
+    /// The source's stream.
+    pub stream: Stream,
+    /// The vendor account's name.
+    pub connection: String,
+    /// How much to read.
+    pub read: Read,
+    /// Only these scopes; empty means all.
+    pub only: Vec<String>,
+    /// Begin anew even when an interrupted run could be resumed.
+    pub fresh: bool,
+    /// The models of each slice, in order.
+    pub models: Vec<&'static Model>,
+    /// The opened sinks.
+    pub sinks: Vec<Box<dyn Sink>>,
+    /// ISO 4217 code of amounts without a currency.
+    pub currency: String,
+    /// Country of phone numbers without a country code.
+    pub region: String,
+    /// Whether the vendor was asked to work concessions into its prices.
+    pub concessions_included: bool,
+    /// Seconds after which served rows count as stale.
+    pub freshness_limit_secs: i64,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// The run.
+    pub run: Uuid,
+    /// The pipeline.
+    pub pipeline: String,
+    /// Its end.
+    pub status: Status,
+    /// Slices that this process committed.
+    pub slices: u32,
+    /// Rows by dataset.
+    pub rows: BTreeMap<String, Receipt>,
+    /// Rows that were not loaded, and values left unknown.
+    pub rejected_rows: u64,
+    /// Values left unknown.
+    pub rejected_values: u64,
+    /// Things to know, and the scopes that failed.
+    pub notes: Vec<Note>,
+    /// Scopes that could not be read: name and reason.
+    pub failed_scopes: Vec<(String, String)>,
+}
+
+/// The read as the ledger stores it. Runs of the same request resume each other.
+fn request_json(job: &Job) -> Value {
+    let read = match &job.read {
+        Read::Snapshot => json!("snapshot"),
+        Read::Changes { .. } => json!("changes"),
+        Read::Backfill { from, until } => json!({ "from": from, "until": until }),
+    };
+    json!({ "stream": job.stream.name, "read": read, "only": job.only })
+}
+
+/// Runs a job to its end, or until `stop` is cancelled, which ends it cleanly behind the slice under way.
+///
+/// # Errors
+/// The fault that ended the run. What was committed before it stays, and the next run of the same request resumes.
+pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Result<Summary> {
+    let request = request_json(&job);
+    let lease = match &world.ledger {
+        Some(pool) => Some(Lease::take(pool, &job.pipeline, &request).await?),
+        None => None,
+    };
+    let now = world.clock.now();
+    let resumed = match &world.ledger {
+        Some(pool) if !job.fresh => runs::resumable(pool, &job.pipeline, &request, now - RESUME_WITHIN).await?,
+        _ => None,
+    };
+    let id = resumed.as_ref().map_or_else(Uuid::now_v7, |r| r.id);
+    let (resume, next) = resumed.as_ref().map_or((None, 0), |r| (r.cursor.clone(), r.next_slice));
+    if let Some(pool) = &world.ledger {
+        match &resumed {
+            Some(run) => runs::resume(pool, run.id).await?,
+            None => runs::start(pool, id, &job.pipeline, &job.trigger, &request, now).await?,
+        }
+    }
+    tracing::info!(pipeline.name = job.pipeline, run.id = %id, "run of `{}` {}", job.pipeline, if resumed.is_some() { "goes on" } else { "begins" });
+    world.observer.on(&Progress::Started { pipeline: &job.pipeline, run: id, resumed_at: resumed.as_ref().map(|_| next) });
+    let mut summary = Summary {
+        run: id,
+        pipeline: job.pipeline.clone(),
+        status: Status::Running,
+        slices: 0,
+        rows: BTreeMap::new(),
+        rejected_rows: 0,
+        rejected_values: 0,
+        notes: Vec::new(),
+        failed_scopes: Vec::new(),
+    };
+    if let (Some(pool), Read::Changes { since: since @ None }) = (&world.ledger, &mut job.read) {
+        *since = runs::cursor(pool, &job.pipeline, job.stream.name).await?;
+    }
+    let outcome = slices(world, &mut job, &mut summary, resume, next, stop).await;
+    summary.status = match &outcome {
+        Ok(true) if summary.failed_scopes.is_empty() => Status::Succeeded,
+        Ok(true) => Status::Partial,
+        Ok(false) => Status::Stopped,
+        Err(_) => Status::Failed,
+    };
+    world.observer.on(&Progress::Finished);
+    let problem = outcome.as_ref().err();
+    match problem {
+        Some(fault) => tracing::error!(pipeline.name = job.pipeline, run.id = %id, error = fault.chain(), "run of `{}` failed", job.pipeline),
+        None => tracing::info!(pipeline.name = job.pipeline, run.id = %id, "run of `{}` {}", job.pipeline, summary.status.as_str()),
+    }
+    if let Some(pool) = &world.ledger {
+        let closed = runs::finish(pool, id, summary.status, problem, world.clock.now()).await;
+        // When the ledger is what failed, the first fault says more.
+        if problem.is_none() {
+            closed?;
+        }
+    }
+    if let Some(lease) = lease {
+        lease.release().await;
+    }
+    outcome.map(|_| summary)
+}
+
+/// Runs slices until the source ends (`true`) or the stop is asked for (`false`).
+async fn slices(
+    world: &World,
+    job: &mut Job,
+    summary: &mut Summary,
+    resume: Option<Cursor>,
+    first: u32,
+    stop: &CancellationToken,
+) -> Result<bool> {
+    let targets = crate::plan::targets(&job.models);
+    for sink in &mut job.sinks {
+        sink.prepare(&targets).await?;
+    }
+    let writer = Writer {
+        world,
+        pipeline: &job.pipeline,
+        models: &job.models,
+        targets: &targets,
+        connection: &job.connection,
+        currency: &job.currency,
+        region: &job.region,
+        concessions_included: job.concessions_included,
+        freshness_limit_secs: job.freshness_limit_secs,
+        follows: matches!(job.read, Read::Changes { .. }).then(|| job.stream.name.to_owned()),
+    };
+    let request = Request { stream: job.stream.name.to_owned(), read: job.read.clone(), resume, only: job.only.clone() };
+    let mut events = guarded(&job.stream, job.source.read(request));
+    let mut pending = Pending::new(world.clock.now());
+    let mut number = first;
+    while let Some(event) = events.next().await {
+        match event? {
+            Event::Ahead(count) => world.observer.on(&Progress::Ahead(count)),
+            Event::Rows { dataset, batch } => pending.tables.entry(dataset.to_owned()).or_default().push(batch),
+            Event::Reject(reject) => pending.rejects.push(reject),
+            Event::Note(note) => pending.notes.push(note),
+            Event::Complete { column, scope, missing } => pending.complete.push((column, scope, missing)),
+            Event::Failed { scope, fault } => {
+                world.observer.on(&Progress::ScopeFailed { scope: &scope, fault: &fault });
+                tracing::warn!(pipeline.name = job.pipeline, error = fault.chain(), "`{scope}` could not be read");
+                pending.drop_scope(&job.stream.datasets, &scope)?;
+                pending.notes.push(Note {
+                    topic: "scope_failed".to_owned(),
+                    subject: scope.clone(),
+                    text: fault.chain(),
+                    count: 1,
+                });
+                summary.failed_scopes.push((scope, fault.chain()));
+            }
+            Event::Checkpoint(cursor) => {
+                let slice = std::mem::replace(&mut pending, Pending::new(world.clock.now()));
+                let id = SliceId { run: summary.run, number };
+                writer.write(id, slice, Some(cursor), &job.stream.datasets, &mut job.sinks, summary).await?;
+                number += 1;
+                if stop.is_cancelled() {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    // What came behind the last checkpoint holds no rows (the guard sees to it), but may hold rejects and notes.
+    if !pending.rejects.is_empty() || !pending.notes.is_empty() {
+        let id = SliceId { run: summary.run, number };
+        writer.write(id, pending, None, &job.stream.datasets, &mut job.sinks, summary).await?;
+    }
+    Ok(true)
+}
+
+/// What has been read since the last checkpoint.
+#[derive(Debug)]
+struct Pending {
+    observed_at: DateTime<Utc>,
+    tables: BTreeMap<String, Vec<RecordBatch>>,
+    rejects: Vec<Reject>,
+    notes: Vec<Note>,
+    complete: Vec<(&'static str, String, Vec<&'static str>)>,
+}
+
+impl Pending {
+    fn new(observed_at: DateTime<Utc>) -> Self {
+        Self { observed_at, tables: BTreeMap::new(), rejects: Vec::new(), notes: Vec::new(), complete: Vec::new() }
+    }
+
+    /// Forgets the rows of a scope that failed halfway: a half-read property must not look like a whole one.
+    fn drop_scope(&mut self, datasets: &[Dataset], scope: &str) -> Result<()> {
+        self.complete.retain(|(_, s, _)| s != scope);
+        for (name, batches) in &mut self.tables {
+            let Some(column) = datasets.iter().find(|d| &d.name == name).and_then(|d| d.scope.as_deref()) else { continue };
+            for batch in batches.iter_mut() {
+                let Some(values) = batch.column_by_name(column).and_then(|c| c.as_string_opt::<i32>()) else { continue };
+                let keep: BooleanArray = values.iter().map(|v| Some(v != Some(scope))).collect();
+                *batch = filter_record_batch(batch, &keep)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Turns what was read into a committed slice.
+struct Writer<'a> {
+    world: &'a World,
+    pipeline: &'a str,
+    models: &'a [&'static Model],
+    targets: &'a [Target],
+    connection: &'a str,
+    currency: &'a str,
+    region: &'a str,
+    concessions_included: bool,
+    freshness_limit_secs: i64,
+    follows: Option<String>,
+}
+
+impl Writer<'_> {
+    async fn write(
+        &self,
+        id: SliceId,
+        pending: Pending,
+        cursor: Option<Cursor>,
+        wire: &[Dataset],
+        sinks: &mut [Box<dyn Sink>],
+        summary: &mut Summary,
+    ) -> Result<()> {
+        let complete = self.complete_scopes(&pending, wire);
+        let inputs = Inputs {
+            tables: pending.tables,
+            slice: SliceInfo {
+                observed_at: pending.observed_at,
+                connection: self.connection.to_owned(),
+                currency: self.currency.to_owned(),
+                region: self.region.to_owned(),
+                concessions_included: self.concessions_included,
+            },
+        };
+        let output = transforms::run(self.models, inputs).await?;
+        let mut rejects = pending.rejects;
+        rejects.extend(output.rejects);
+        let slice = Slice {
+            id,
+            pipeline: self.pipeline.to_owned(),
+            observed_at: pending.observed_at,
+            complete,
+            cursor,
+            follows: self.follows.clone(),
+            rejects,
+            notes: pending.notes,
+        };
+        let mut rows: BTreeMap<String, Receipt> = BTreeMap::new();
+        // The keeper of the cursor commits last: whatever it has committed, the others have too.
+        let keeper = sinks.iter().position(|s| s.abilities().keeps_cursor);
+        let order = (0..sinks.len()).filter(|i| Some(*i) != keeper).chain(keeper);
+        for i in order {
+            let sink = &mut sinks[i];
+            sink.begin(id).await?;
+            for (dataset, batches) in &output.tables {
+                for batch in batches {
+                    sink.write(dataset, batch.clone()).await?;
+                }
+            }
+            rows = sink.commit(&slice).await?;
+        }
+        if keeper.is_none() && let Some(pool) = &self.world.ledger {
+            let failed = |e| catalog::store::pg::fault("cannot write the slice into the ledger", e);
+            let mut tx = pool.begin().await.map_err(failed)?;
+            runs::commit_slice(&mut tx, &slice, &rows, self.freshness_limit_secs).await?;
+            tx.commit().await.map_err(failed)?;
+        }
+        self.world.observer.on(&Progress::Committed { number: id.number, rows: &rows });
+        summary.slices += 1;
+        for (dataset, count) in rows {
+            *summary.rows.entry(dataset).or_default() += count;
+        }
+        for reject in &slice.rejects {
+            match reject.kind {
+                RejectKind::Row => summary.rejected_rows += 1,
+                RejectKind::Value => summary.rejected_values += 1,
+            }
+        }
+        merge_notes(&mut summary.notes, slice.notes);
+        Ok(())
+    }
+
+    /// Which scopes of which written datasets the slice holds whole. A dataset with an origin column may only lose rows
+    /// of the origins that were read; see [`Scope::origins`].
+    fn complete_scopes(&self, pending: &Pending, wire: &[Dataset]) -> BTreeMap<String, Vec<Scope>> {
+        let mut complete: BTreeMap<String, Vec<Scope>> = BTreeMap::new();
+        for target in self.targets {
+            let Some(column) = &target.dataset.scope else { continue };
+            for (_, value, missing) in pending.complete.iter().filter(|(c, _, _)| c == column) {
+                let origins = target.dataset.origin.as_ref().filter(|_| !missing.is_empty()).map(|_| {
+                    wire.iter().map(|d| d.name.clone()).filter(|n| !missing.contains(&n.as_str())).collect()
+                });
+                complete.entry(target.dataset.name.clone()).or_default().push(Scope { value: value.clone(), origins });
+            }
+        }
+        complete
+    }
+}
+
+fn merge_notes(notes: &mut Vec<Note>, more: Vec<Note>) {
+    for note in more {
+        match notes.iter_mut().find(|n| n.topic == note.topic && n.subject == note.subject) {
+            Some(known) => known.count += note.count,
+            None => notes.push(note),
+        }
+    }
+}
+
+/// The right to run a request, held by one process at a time and lost with its connection.
+struct Lease {
+    connection: PgConnection,
+}
+
+impl Lease {
+    async fn take(pool: &PgPool, pipeline: &str, request: &Value) -> Result<Self> {
+        let failed = |e| catalog::store::pg::fault("cannot take the run's lease", e);
+        // A connection of its own: one from the pool would hand the lock on with it.
+        let mut connection = pool.acquire().await.map_err(failed)?.detach();
+        let taken: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('propflow run ' || $1 || $2::text, 0))")
+            .bind(pipeline)
+            .bind(request)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
+        if taken {
+            return Ok(Self { connection });
+        }
+        let _ = connection.close().await;
+        Err(Fault::user(format!("another process is running `{pipeline}` now"))
+            .retry(Retry::Backoff)
+            .hint("Wait for it, or look at `propflow status`. Nothing is lost by waiting."))
+    }
+
+    async fn release(self) {
+        let _ = self.connection.close().await;
+    }
+}
+
+/// What a source may use, for one connection.
+pub fn env(world: &World, connection: &str) -> Env {
+    Env { clock: world.clock.clone(), quota: world.quota.clone(), connection: connection.to_owned() }
+}

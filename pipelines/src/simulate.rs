@@ -1,0 +1,181 @@
+//! Simulated vendors and generated files, from the command line.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use catalog::{Clock, Fault, Result, SystemClock};
+use clap::{Args, ValueEnum};
+use fixtures::mits::{FeedShape, Pricing, write_feed};
+use fixtures::resman::{Options as ResManOptions, Simulator};
+use fixtures::world::{Shape, World};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{End, print};
+use crate::spec;
+
+/// Which vendor to simulate, and how large.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// The vendor
+    #[arg(value_enum)]
+    vendor: Vendor,
+    /// Number of properties
+    #[arg(long, default_value_t = 5)]
+    properties: usize,
+    /// Units of each property
+    #[arg(long, default_value_t = 60)]
+    units: usize,
+    /// The same seed gives the same world
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// First of two ports, v1 and v2; 0 takes free ones
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Time that each call takes, in milliseconds
+    #[arg(long, default_value_t = 0)]
+    latency_ms: u64,
+    /// Changes to make to the world each minute
+    #[arg(long, default_value_t = 0)]
+    changes: usize,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Vendor {
+    Resman,
+}
+
+/// What to generate.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateOptions {
+    /// What kind of file
+    #[arg(value_enum)]
+    kind: GeneratedKind,
+    /// Where to
+    file: PathBuf,
+    /// Number of properties
+    #[arg(long, default_value_t = 50)]
+    properties: usize,
+    /// Units of each property
+    #[arg(long, default_value_t = 300)]
+    units: usize,
+    /// The same seed gives the same file
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum GeneratedKind {
+    /// A MITS 4.1 marketing feed
+    Mits,
+}
+
+/// The environment variables that point the built-in pipelines at a simulated ResMan.
+pub fn environment(simulator: &Simulator) -> Vec<(&'static str, String)> {
+    let credentials = simulator.credentials();
+    vec![
+        ("RESMAN_V1_URL", simulator.base_url_v1()),
+        ("RESMAN_V2_URL", simulator.base_url_v2()),
+        ("RESMAN_PARTNER_ID", credentials.partner_id.clone()),
+        ("RESMAN_API_KEY", credentials.api_key.clone()),
+        ("RESMAN_ACCOUNT_ID", credentials.account_id.clone()),
+    ]
+}
+
+/// Serves a simulated vendor until stopped.
+pub async fn simulate(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
+    let Vendor::Resman = options.vendor;
+    let shape = Shape {
+        seed: options.seed,
+        properties: options.properties,
+        units: options.units,
+        today: SystemClock.today(chrono_tz::UTC),
+    };
+    let simulator = Simulator::start(
+        World::generate(shape),
+        ResManOptions {
+            port: (options.port != 0).then_some(options.port),
+            latency: Duration::from_millis(options.latency_ms),
+            ..ResManOptions::default()
+        },
+    )
+    .await?;
+    print(out, format_args!("# a simulated ResMan of {} properties; its credentials are invented", options.properties))?;
+    for (name, value) in environment(&simulator) {
+        print(out, format_args!("export {name}='{value}'"))?;
+    }
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    minute.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(End::Done),
+            _ = minute.tick(), if options.changes > 0 => {
+                let changes = simulator.with_world(|world| world.mutate(options.changes));
+                print(out, format_args!("# {} changes", changes.len()))?;
+            }
+        }
+    }
+}
+
+/// Writes a generated file.
+pub fn generate(options: GenerateOptions) -> Result<End> {
+    let GeneratedKind::Mits = options.kind;
+    let failed = |e| Fault::user(format!("`{}` cannot be written", options.file.display())).because(e);
+    let file = File::create(&options.file).map_err(failed)?;
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
+    let shape = FeedShape {
+        seed: options.seed,
+        properties: options.properties,
+        units: options.units,
+        today: SystemClock.today(chrono_tz::UTC),
+        pricing: Pricing::default(),
+    };
+    write_feed(&mut writer, shape).map_err(failed)?;
+    writer.flush().map_err(failed)?;
+    Ok(End::Done)
+}
+
+/// The built-in pipelines, pointed at the simulators. Secrets go into files of their own, as a user's would.
+pub fn write_specs(dir: &Path, simulator: &Simulator, lake: &Path) -> Result<PathBuf> {
+    let failed = |e: std::io::Error| Fault::user(format!("`{}` cannot be written", dir.display())).because(e);
+    let specs = dir.join("specs");
+    std::fs::create_dir_all(&specs).map_err(failed)?;
+    let mut variables: Vec<(String, String)> =
+        environment(simulator).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    variables.push(("PROPFLOW_LAKE".to_owned(), lake.display().to_string()));
+    for file in spec::files(None)? {
+        let mut table: Value = file
+            .text
+            .parse::<toml::Table>()
+            .map_err(|e| Fault::us("a built-in pipeline is not TOML").because(e))
+            .and_then(|t| serde_json::to_value(t).map_err(|e| Fault::us("a built-in pipeline has no JSON form").because(e)))?;
+        let mut faults = Vec::new();
+        spec::interpolate(&mut table, "", &mut faults, &|name| variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()));
+        // The simulator has no limits to respect, and nobody wants to wait for a demo.
+        table["source"]["settings"]["limits"] = serde_json::json!({ "calls_per_sec": 1000, "burst": 100, "backoff_ms": 20 });
+        secrets_to_files(&mut table, dir, &variables).map_err(failed)?;
+        let text = toml::to_string(&table).map_err(|e| Fault::us("a pipeline cannot be written as TOML").because(e))?;
+        let name = table["name"].as_str().unwrap_or("pipeline").to_owned();
+        std::fs::write(specs.join(format!("{name}.toml")), text).map_err(failed)?;
+    }
+    Ok(specs)
+}
+
+fn secrets_to_files(value: &mut Value, dir: &Path, variables: &[(String, String)]) -> std::io::Result<()> {
+    match value {
+        Value::String(text) => {
+            let secret = text.strip_prefix("env:").and_then(|name| variables.iter().find(|(n, _)| n == name));
+            if let Some((name, secret)) = secret {
+                let path = dir.join(name);
+                std::fs::write(&path, secret)?;
+                *text = format!("file:{}", path.display());
+            }
+            Ok(())
+        }
+        Value::Array(items) => items.iter_mut().try_for_each(|v| secrets_to_files(v, dir, variables)),
+        Value::Object(map) => map.values_mut().try_for_each(|v| secrets_to_files(v, dir, variables)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,220 @@
+//! Pipeline files: what to read, through which models, into which sinks, and when.
+
+use std::path::Path;
+
+use catalog::{Fault, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The pipelines that come with propflow, by file name.
+const BUILT_IN: &[(&str, &str)] = &[("resman_inventory.toml", include_str!("../specs/resman_inventory.toml"))];
+
+/// One pipeline file.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The pipeline's name, unique among the files.
+    pub name: String,
+    /// One line for `propflow list`.
+    pub about: String,
+    /// Where rows come from.
+    pub source: SourceSpec,
+    /// Names or layers of models to run on each slice. Left out: every model that the stream feeds.
+    pub models: Option<Vec<String>>,
+    /// Where rows go, in the order of writing. A sink that keeps cursors is committed last whatever its place.
+    pub sinks: Vec<SinkSpec>,
+    /// When to run by itself.
+    pub schedule: Option<ScheduleSpec>,
+    /// When served rows count as stale.
+    #[serde(default)]
+    pub freshness: Freshness,
+    /// What the vendor does not say about its values.
+    #[serde(default)]
+    pub defaults: Defaults,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSpec {
+    /// The connector's name; `propflow list` shows them.
+    pub connector: String,
+    /// A name for this account of the vendor. Left out: the connector's name.
+    pub connection: Option<String>,
+    /// The connector's stream.
+    pub stream: String,
+    /// The connector's settings.
+    #[serde(default)]
+    pub settings: Map<String, Value>,
+}
+
+/// Where rows go.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SinkSpec {
+    /// The sink's name; `propflow list` shows them.
+    pub sink: String,
+    /// The sink's settings.
+    #[serde(default)]
+    pub settings: Map<String, Value>,
+}
+
+/// When to run.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleSpec {
+    /// Cron expressions of five or six fields.
+    pub cron: Vec<String>,
+    /// An IANA time zone, or `property`: each property at its own local time.
+    pub zone: String,
+}
+
+/// When served rows count as stale.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Freshness {
+    /// Hours since the vendor last confirmed a property.
+    pub limit_hours: u32,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self { limit_hours: 26 }
+    }
+}
+
+/// What the vendor does not say about its values.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// ISO 4217 code of amounts without a currency.
+    #[serde(default = "usd")]
+    pub currency: String,
+    /// ISO 3166-1 alpha-2 code of phone numbers without a country code.
+    #[serde(default = "us")]
+    pub region: String,
+}
+
+fn usd() -> String {
+    "USD".to_owned()
+}
+
+fn us() -> String {
+    "US".to_owned()
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { currency: usd(), region: us() }
+    }
+}
+
+impl Spec {
+    /// The name of the vendor account.
+    pub fn connection(&self) -> &str {
+        self.source.connection.as_deref().unwrap_or(&self.source.connector)
+    }
+}
+
+/// A pipeline file's text and where it stands.
+#[derive(Debug, Clone)]
+pub struct SpecFile {
+    /// The path, or `built in: NAME`.
+    pub place: String,
+    /// The TOML.
+    pub text: String,
+}
+
+/// The pipeline files of a folder; without one, those that come with propflow.
+pub fn files(folder: Option<&Path>) -> Result<Vec<SpecFile>> {
+    let Some(folder) = folder else {
+        return Ok(BUILT_IN
+            .iter()
+            .map(|(name, text)| SpecFile { place: format!("built in: {name}"), text: (*text).to_owned() })
+            .collect());
+    };
+    let unreadable = |e: std::io::Error| {
+        Fault::user(format!("the folder of pipeline files `{}` cannot be read", folder.display()))
+            .hint("Name another one with `--specs`, or leave it out to use the built-in pipelines.")
+            .because(e)
+    };
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .map_err(unreadable)?
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+        .collect();
+    paths.sort();
+    if paths.is_empty() {
+        return Err(Fault::user(format!("there is no `.toml` file in `{}`", folder.display()))
+            .hint("Put pipeline files there, or name another folder with `--specs`."));
+    }
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|e| Fault::user(format!("`{}` cannot be read", path.display())).because(e))?;
+            Ok(SpecFile { place: path.display().to_string(), text })
+        })
+        .collect()
+}
+
+/// Puts environment variables into `${NAME}` and `${NAME:-default}`, everywhere in a value. Every name without a value
+/// is a fault; nothing is left as it stood.
+pub fn interpolate(value: &mut Value, place: &str, faults: &mut Vec<Fault>, lookup: &impl Fn(&str) -> Option<String>) {
+    match value {
+        Value::String(text) if text.contains("${") => match expand(text, lookup) {
+            Ok(expanded) => *text = expanded,
+            Err(fault) => faults.push(fault.at(format!("`{place}`"))),
+        },
+        Value::Array(items) => {
+            for (i, item) in items.iter_mut().enumerate() {
+                interpolate(item, &format!("{place}[{i}]"), faults, lookup);
+            }
+        }
+        Value::Object(map) => {
+            for (key, item) in map {
+                interpolate(item, &if place.is_empty() { key.clone() } else { format!("{place}.{key}") }, faults, lookup);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn expand(text: &str, lookup: &impl Fn(&str) -> Option<String>) -> Result<String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        let (inside, behind) = after.split_once('}').ok_or_else(|| {
+            Fault::user("a `${` is not closed").hint("Write `${NAME}` or `${NAME:-default}`.")
+        })?;
+        let (name, default) = inside.split_once(":-").map_or((inside, None), |(n, d)| (n, Some(d)));
+        let value = lookup(name).filter(|v| !v.is_empty()).or_else(|| default.map(str::to_owned));
+        out.push_str(&value.ok_or_else(|| {
+            Fault::user(format!("the environment variable `{name}` is not set"))
+                .hint("Set it, or give a default as `${NAME:-default}`.")
+        })?);
+        rest = behind;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_unset_variable_is_named_and_nothing_is_left_in_place() {
+        let mut value = json!({"a": "${ONE}/x", "b": ["${TWO:-two}", "${THREE}"], "c": "${FOUR"});
+        let mut faults = Vec::new();
+        interpolate(&mut value, "", &mut faults, &|name| (name == "ONE").then(|| "1".to_owned()));
+        assert_eq!(value["a"], "1/x");
+        assert_eq!(value["b"][0], "two");
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(faults, ["`b[1]`: the environment variable `THREE` is not set", "`c`: a `${` is not closed"]);
+    }
+}

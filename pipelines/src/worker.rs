@@ -1,0 +1,165 @@
+//! The worker: jobs become runs, pipeline files become schedules.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use catalog::store::pg::fault;
+use catalog::store::runs::Status;
+use catalog::{Fault, Result};
+use chrono_tz::Tz;
+use connectors::Read;
+use sqlx::Row;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::app::{App, Asked, Database};
+use crate::jobs::{self, Handler, Job, Outcome, Schedules};
+use crate::plan::Plan;
+use crate::run::run;
+use crate::schedule::Scheduled;
+
+/// How to work.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Jobs at a time.
+    pub concurrency: usize,
+    /// Do what is due, then end.
+    pub once: bool,
+}
+
+/// Works until stopped, or until nothing is due.
+///
+/// # Errors
+/// When a pipeline file has a problem: a schedule that is silently left out would be noticed by nobody.
+pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &CancellationToken) -> Result<()> {
+    let (plans, faults) = app.plans().await?;
+    if !faults.is_empty() {
+        return Err(crate::app::all_of(&faults));
+    }
+    let runner = Arc::new(Runner { app: app.clone(), database: database.clone() });
+    let timetable = Arc::new(Timetable { plans, database: database.clone() });
+    let options = jobs::Options { concurrency: options.concurrency, drain: options.once };
+    jobs::work(&database.pool, runner, timetable, app.clock.clone(), options, stop.clone()).await
+}
+
+/// Makes a job of every schedule as if it ticked now, and works them off.
+pub async fn run_scheduled_now(app: &App, database: &Arc<Database>, trigger: &str, stop: &CancellationToken) -> Result<()> {
+    let (plans, faults) = app.plans().await?;
+    if !faults.is_empty() {
+        return Err(crate::app::all_of(&faults));
+    }
+    let timetable = Timetable { plans, database: database.clone() };
+    let mut connection = database.pool.acquire().await.map_err(|e| fault("cannot reach the job queue", e))?;
+    for scheduled in timetable.list().await? {
+        let key = format!("{}@{}", scheduled.schedule.name, Uuid::now_v7());
+        let job = Job { pipeline: scheduled.pipeline, trigger: trigger.to_owned(), only: scheduled.only, attempt: 0, key };
+        jobs::push(&mut connection, &job, std::time::Duration::ZERO, 0).await?;
+    }
+    drop(connection);
+    work(app, database, Options { concurrency: 1, once: true }, stop).await
+}
+
+/// Runs jobs.
+struct Runner {
+    app: App,
+    database: Arc<Database>,
+}
+
+#[async_trait]
+impl Handler for Runner {
+    async fn run(&self, job: Job, stop: CancellationToken) -> Outcome {
+        match self.attempt(&job, &stop).await {
+            Ok(Status::Stopped) => Outcome::Stopped,
+            Ok(_) => Outcome::Done,
+            Err(fault) => Outcome::failed(fault, job.attempt),
+        }
+    }
+}
+
+impl Runner {
+    async fn attempt(&self, job: &Job, stop: &CancellationToken) -> Result<Status> {
+        // The file is read anew for each job: an edited pipeline needs no restart.
+        let plan = self.app.plan(&job.pipeline).await?;
+        let asked = Asked { trigger: job.trigger.clone(), read: Read::Snapshot, only: job.only.clone(), fresh: false };
+        let opened = self.app.job(&plan, &self.database, asked).await?;
+        let summary = run(&self.app.world(Some(&self.database)), opened, stop).await?;
+        if summary.status == Status::Partial {
+            self.try_again(job, &summary.failed_scopes).await?;
+        }
+        Ok(summary.status)
+    }
+
+    /// What could not be read is tried again by a job of its own, so that the rest is not pulled twice.
+    async fn try_again(&self, job: &Job, failed: &[(String, String)]) -> Result<()> {
+        /// Three tries lie within the first hour; the next scheduled pull comes anyway.
+        const TRIES: u32 = 3;
+        let (base, tries) = match job.key.rsplit_once("!") {
+            Some((base, n)) => (base, n.parse().unwrap_or(TRIES)),
+            None => (job.key.as_str(), 0),
+        };
+        if tries >= TRIES {
+            return Ok(());
+        }
+        let again = Job {
+            pipeline: job.pipeline.clone(),
+            trigger: "replay".to_owned(),
+            only: failed.iter().map(|(scope, _)| scope.clone()).collect(),
+            attempt: 0,
+            key: format!("{base}!{}", tries + 1),
+        };
+        let mut connection = self.database.pool.acquire().await.map_err(|e| fault("cannot reach the job queue", e))?;
+        jobs::push(&mut connection, &again, jobs::backoff(tries + 3), 0).await?;
+        Ok(())
+    }
+}
+
+/// The schedules of the pipeline files.
+struct Timetable {
+    plans: Vec<Plan>,
+    database: Arc<Database>,
+}
+
+#[async_trait]
+impl Schedules for Timetable {
+    async fn list(&self) -> Result<Vec<Scheduled>> {
+        let mut all = Vec::new();
+        for plan in &self.plans {
+            let Some(schedule) = &plan.spec.schedule else { continue };
+            if schedule.zone != "property" {
+                let zone = schedule.zone.parse().map_err(|_| Fault::us(format!("`{}` passed the check", schedule.zone)))?;
+                all.push(Scheduled::whole(&plan.spec.name, &schedule.cron, zone)?);
+                continue;
+            }
+            let zones = self.zones(plan.spec.connection()).await?;
+            if zones.is_empty() {
+                // Nothing is known yet. The first pull reads everything and brings the zones.
+                all.push(Scheduled::whole(&plan.spec.name, &schedule.cron, chrono_tz::UTC)?);
+            } else {
+                all.extend(Scheduled::by_zone(&plan.spec.name, &schedule.cron, &zones)?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Timetable {
+    /// The properties of a connection by time zone. One without a known zone goes by UTC rather than not at all.
+    async fn zones(&self, connection: &str) -> Result<Vec<(Tz, Vec<String>)>> {
+        let rows = sqlx::query(
+            "select a.property_id, coalesce(p.time_zone, a.time_zone) as zone \
+             from core.account_properties a left join core.properties p on p.property_id = a.property_id \
+             where a.connection = $1 and a.deleted_at is null order by 1",
+        )
+        .bind(connection)
+        .fetch_all(&self.database.pool)
+        .await
+        .map_err(|e| fault("cannot read the properties' time zones", e))?;
+        let mut zones: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for row in rows {
+            let zone = row.get::<Option<String>, _>("zone").unwrap_or_default();
+            zones.entry(zone).or_default().push(row.get("property_id"));
+        }
+        Ok(zones.into_iter().map(|(zone, properties)| (zone.parse().unwrap_or(chrono_tz::UTC), properties)).collect())
+    }
+}

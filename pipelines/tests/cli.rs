@@ -1,0 +1,256 @@
+//! The program from the outside: what a person types, sees, and gets as an exit code.
+//!
+//! These tests stand here and not in `tests/`, because cargo builds the program only for tests of its own package. Runs
+//! use `DATABASE_URL` when it is set, in a database of their own; else the private server that the program starts.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const PROPFLOW: &str = env!("CARGO_BIN_EXE_propflow");
+
+/// A folder that a private server's user can enter, and commands that live in it.
+struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("pf").tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROPFLOW);
+        command.args(arguments).current_dir(self.path()).env("PROPFLOW_HOME", self.path().join("home"));
+        // A shared server would mix the tests' tables.
+        command.env_remove("DATABASE_URL").env_remove("PROPFLOW_SPECS").stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and gives its standard output.
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must end with a code, and gives its standard error.
+    fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        assert!(!text.contains("panicked") && !text.contains("RUST_BACKTRACE"), "{text}");
+        assert!(text.starts_with("error: "), "{text}");
+        text
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+/// A simulated ResMan in a process of its own, and the environment that points the program at it.
+struct ResMan {
+    child: Child,
+    environment: Vec<(String, String)>,
+}
+
+impl ResMan {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(PROPFLOW);
+        command.args(["simulate", "resman"]).args(arguments).stdout(Stdio::piped()).stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut environment = Vec::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            if let Some((name, value)) = line.unwrap().strip_prefix("export ").and_then(|l| l.split_once('=')) {
+                environment.push((name.to_owned(), value.trim_matches('\'').to_owned()));
+            }
+            if environment.len() == 5 {
+                break;
+            }
+        }
+        Self { child, environment }
+    }
+
+    fn command(&self, home: &Home, arguments: &[&str]) -> Command {
+        let mut command = home.command(arguments);
+        command.envs(self.environment.iter().map(|(n, v)| (n, v)));
+        command
+    }
+}
+
+impl Drop for ResMan {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_feed_is_copied_and_asked_in_sql_without_a_database() {
+    let home = Home::new();
+    home.ok(&["generate", "mits", "feed.xml", "--properties", "2", "--units", "15"]);
+    let text = home.ok(&["copy", "mits:feed.xml", "parquet:out/"]);
+    assert!(text.contains("succeeded") && text.contains("floorplans"), "{text}");
+    let csv = home.ok(&["sql", "--lake", "out", "--format", "csv", "select count(*) as n from properties"]);
+    assert_eq!(csv, "n\n2\n");
+    let json = home.ok(&["sql", "--lake", "out", "--format", "json", "select count(*) > 10 as many from units"]);
+    assert_eq!(json.split_whitespace().collect::<String>(), "[{\"many\":true}]");
+    // Once more: the same rows, not twice.
+    home.ok(&["copy", "mits:feed.xml", "parquet:out/"]);
+    assert_eq!(home.ok(&["sql", "--lake", "out", "--format", "csv", "select count(*) as n from properties"]), "n\n2\n");
+}
+
+#[test]
+fn files_are_tables_and_functions_are_there() {
+    let home = Home::new();
+    home.write("people.csv", "name,phone\nAda Example,(251) 555-0142\nNo Phone,\n");
+    home.write("people.jsonl", "{\"name\":\"Ada Example\",\"rent\":\"$1,234.50\"}\n{\"name\":\"x\",\"rent\":\"N/A\"}\n");
+    let csv = home.ok(&["sql", "--format", "csv", "select phone_e164(phone, 'US') as p from 'people.csv' order by p nulls last"]);
+    assert_eq!(csv, "p\n+12515550142\n\"\"\n".replace("\"\"", ""));
+    let csv = home.ok(&["sql", "--format", "csv", "select money(rent) as m from 'people.jsonl' order by m nulls last"]);
+    assert!(csv.starts_with("m\n1234.50\n"), "{csv}");
+}
+
+#[test]
+fn mistakes_in_sql_are_answered_with_what_there_is() {
+    let home = Home::new();
+    home.ok(&["generate", "mits", "feed.xml", "--properties", "1", "--units", "5"]);
+    home.ok(&["copy", "mits:feed.xml", "parquet:out/"]);
+    let text = home.fails(2, &["sql", "--lake", "out", "select * from unit"]);
+    assert!(text.contains("`units`"), "{text}");
+    home.fails(2, &["sql", "--lake", "out", "drop table units"]);
+    home.fails(2, &["sql", "--lake", "nowhere", "select 1"]);
+    home.fails(2, &["sql", "select * from 'missing.parquet'"]);
+    home.fails(2, &["sql", "selec 1"]);
+}
+
+#[test]
+fn every_problem_of_every_file_is_reported_at_once() {
+    let home = Home::new();
+    home.write(
+        "specs/a.toml",
+        "name = \"a\"\nabout = \"x\"\nshedule = 1\n[source]\nconnector = \"mist\"\nstream = \"feed\"\n[[sinks]]\nsink = \"postgers\"\n",
+    );
+    home.write(
+        "specs/b.toml",
+        "name = \"b\"\nabout = \"x\"\n[source]\nconnector = \"mits\"\nstream = \"feed\"\nsettings.path = \"${NOT_SET_ANYWHERE}\"\n\
+         [[sinks]]\nsink = \"parquet\"\nsettings.path = \"lake\"\n[schedule]\ncron = [\"61 * * * *\"]\nzone = \"Mars/Base\"\n",
+    );
+    home.write("specs/c.toml", "name = [");
+    let text = home.fails(2, &["check", "--specs", "specs"]);
+    for part in ["shedule", "`schedule`", "`mist`", "`mits`", "postgers", "`postgres`", "NOT_SET_ANYWHERE", "Mars/Base", "61 * * * *", "c.toml"] {
+        assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+}
+
+#[test]
+fn bad_feeds_are_refused_with_what_and_where() {
+    let home = Home::new();
+    home.ok(&["generate", "mits", "good.xml", "--properties", "2", "--units", "5"]);
+    let good = std::fs::read_to_string(home.path().join("good.xml")).unwrap();
+    home.write("cut.xml", &good[..good.len() / 2]);
+    home.write("page.xml", "<!doctype html><html><body>Sign in</body></html>");
+    home.write("empty.xml", "");
+    let bomb: String = (1..30).map(|i| format!("<!ENTITY a{i} \"&a{};&a{};\">", i - 1, i - 1)).collect();
+    home.write("bomb.xml", &format!("<!DOCTYPE x [<!ENTITY a0 \"boom\">{bomb}]><PhysicalProperty>&a29;</PhysicalProperty>"));
+    for name in ["cut.xml", "page.xml", "empty.xml", "bomb.xml", "missing.xml"] {
+        let output = home.run(&["copy", &format!("mits:{name}"), "parquet:out/"]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(matches!(output.status.code(), Some(2..=4)), "{name}: {:?} {text}", output.status.code());
+        assert!(text.starts_with("error: ") && !text.contains("panicked"), "{name}: {text}");
+    }
+    home.fails(2, &["copy", "mits:good.xml", "parquet:/dev/null/lake"]);
+    home.fails(2, &["copy", "mist:good.xml", "parquet:out/"]);
+    home.fails(2, &["copy", "good.xml", "parquet:out/"]);
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_and_its_books_are_true() {
+    let home = Home::new();
+    let vendor = ResMan::start(&["--properties", "4", "--units", "10", "--latency-ms", "15"]);
+    // The whole pull takes about a second; it is killed again and again, each time as soon as its first slice is in.
+    let lake = home.path().join("lake");
+    let mut child = vendor.command(&home, &["run", "resman_inventory"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    while !lake.join("units").exists() && child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60) {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = vendor.command(&home, &["run", "resman_inventory", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json = String::from_utf8(vendor.command(&home, &["status", "--json"]).output().unwrap().stdout).unwrap();
+    let runs: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(runs.as_array().unwrap().len(), 1, "the second run went on with the first: {runs}");
+    assert_eq!(runs[0]["status"], "succeeded");
+    assert_eq!(home.ok(&["sql", "--lake", "lake", "--format", "csv", "select count(distinct property_id) as n from units"]), "n\n4\n");
+    let none = home.ok(&["rejects"]);
+    assert!(none.contains("no open rejects"), "{none}");
+}
+
+#[test]
+fn a_vendor_that_refuses_or_is_away_has_its_exit_code_and_no_secret_is_shown() {
+    let home = Home::new();
+    let vendor = ResMan::start(&["--properties", "1", "--units", "3"]);
+    let output = vendor.command(&home, &["run", "resman_inventory"]).env("RESMAN_API_KEY", "hunter2-wrong").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(!text.contains("hunter2-wrong") && text.contains("hint: "), "{text}");
+    let output = vendor.command(&home, &["check"]).env_remove("RESMAN_API_KEY").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text.contains("RESMAN_API_KEY"), "{text}");
+}
+
+#[test]
+fn ctrl_c_ends_the_slice_and_the_next_run_goes_on() {
+    let home = Home::new();
+    let vendor = ResMan::start(&["--properties", "5", "--units", "5", "--latency-ms", "20"]);
+    let mut child = vendor
+        .command(&home, &["run", "resman_inventory"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lake = home.path().join("lake");
+    let began = Instant::now();
+    while !lake.exists() && child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60) {
+        std::thread::yield_now();
+    }
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{text}");
+    assert!(text.contains("stopped cleanly"), "{text}");
+    let output = vendor.command(&home, &["run", "resman_inventory"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: serde_json::Value = serde_json::from_str(&home.ok(&["status", "--json"])).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn documentation_is_what_the_catalog_says() {
+    let home = Home::new();
+    for page in ["serving", "datasets"] {
+        let written = std::fs::read_to_string(format!("{}/../docs/{page}.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert_eq!(home.ok(&["docs", page]), written, "run `just docs`");
+    }
+}

@@ -1,0 +1,272 @@
+//! `just bench`: what propflow costs, each figure beside its floor in the same run.
+//!
+//! Run it with `--release`, on a quiet machine. Sizes can be made smaller with `--scale 0.1`. Nothing here is a test:
+//! speed depends on the machine, so a person reads the figures.
+
+use std::io::{BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use catalog::{Slice, SliceId, WriteMode};
+use chrono::{DateTime, NaiveDate, Utc};
+use fixtures::mits::{FeedShape, Pricing, write_feed};
+use fixtures::units::unit_batches;
+use nix::sys::resource::{UsageWho, getrusage};
+use pipelines::embedded::{Durability, PrivatePostgres, scratch};
+use pipelines::show::thousands;
+use sinks::{Sink, Target};
+use sqlx::{Executor, PgPool};
+use uuid::Uuid;
+
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let value = |flag: &str| arguments.iter().position(|a| a == flag).and_then(|i| arguments.get(i + 1)).cloned();
+    let scale: f64 = value("--scale").map_or(Ok(1.0), |s| s.parse())?;
+    let only = value("--only");
+    let wanted = |name: &str| only.as_deref().is_none_or(|o| o == name);
+    if cfg!(debug_assertions) {
+        say("these are figures of a debug build; run `just bench`");
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    let bench = Bench { propflow: std::env::current_exe()?.with_file_name("propflow"), scale, dir: scratch("bench") };
+    std::fs::create_dir_all(&bench.dir)?;
+    let result = runtime.block_on(async {
+        if wanted("feed") {
+            bench.feed()?;
+        }
+        if wanted("load") {
+            bench.load().await?;
+        }
+        if wanted("pull") {
+            bench.pull()?;
+        }
+        Ok(())
+    });
+    std::fs::remove_dir_all(&bench.dir)?;
+    result
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are this program's output")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+fn today() -> NaiveDate {
+    NaiveDate::from_ymd_opt(2026, 6, 1).unwrap_or_default()
+}
+
+struct Bench {
+    propflow: PathBuf,
+    scale: f64,
+    dir: PathBuf,
+}
+
+/// What a child process cost.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    wall: Duration,
+    cpu: Duration,
+    /// The largest resident set of any child so far, in MiB.
+    peak_mib: i64,
+}
+
+/// CPU seconds of all children that have ended, and the largest resident set of any of them in MiB.
+fn children() -> Result<(Duration, i64)> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let time = |t: nix::sys::time::TimeVal| Duration::new(t.tv_sec().unsigned_abs(), u32::try_from(t.tv_usec() * 1000).unwrap_or(0));
+    Ok((time(usage.user_time()) + time(usage.system_time()), usage.max_rss() / 1024))
+}
+
+fn cost(command: &mut Command) -> Result<Cost> {
+    let before = children()?.0;
+    let began = Instant::now();
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
+    let wall = began.elapsed();
+    if !output.status.success() {
+        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let (cpu, peak_mib) = children()?;
+    Ok(Cost { wall, cpu: cpu - before, peak_mib })
+}
+
+fn seconds(d: Duration) -> String {
+    format!("{:.2} s", d.as_secs_f64())
+}
+
+impl Bench {
+    fn sized(&self, n: usize) -> usize {
+        ((n as f64 * self.scale) as usize).max(2)
+    }
+
+    /// A marketing feed to Parquet, against a scan of its XML events that does nothing else.
+    fn feed(&self) -> Result<()> {
+        let units = 300;
+        for properties in [self.sized(100), self.sized(1000)] {
+            let path = self.dir.join("feed.xml");
+            let shape = FeedShape { seed: 1, properties, units, today: today(), pricing: Pricing::default() };
+            let bytes = write_feed(std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(&path)?), shape)?;
+            let mib = bytes as f64 / f64::from(1 << 20);
+            say(&format!("\nfeed: {} properties x {units} units, {mib:.0} MiB of XML", thousands(properties as u64)));
+            let mut best = (Duration::MAX, None::<Cost>);
+            for _ in 0..3 {
+                best.0 = best.0.min(scan(&path)?);
+                let out = self.dir.join("lake");
+                let c = cost(Command::new(&self.propflow).arg("copy").arg(format!("mits:{}", path.display())).arg(format!("parquet:{}", out.display())))?;
+                std::fs::remove_dir_all(&out)?;
+                if best.1.is_none_or(|b| c.wall < b.wall) {
+                    best.1 = Some(c);
+                }
+            }
+            let (floor, Some(copy)) = best else { continue };
+            say(&format!("  floor   bare XML event scan      {:>9}  {:.0} MiB/s", seconds(floor), mib / floor.as_secs_f64()));
+            say(&format!(
+                "  ours    copy mits: to parquet:   {:>9}  {:.0} MiB/s, {} of CPU, peak {} MiB",
+                seconds(copy.wall),
+                mib / copy.wall.as_secs_f64(),
+                seconds(copy.cpu),
+                copy.peak_mib
+            ));
+            say(&format!("  speed   {:.0} % of the floor (asked: at least 60 %, below 300 MiB)", 100.0 * floor.as_secs_f64() / copy.wall.as_secs_f64()));
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    /// Unit rows into PostgreSQL, against `COPY` of the same rows from a file into the same table.
+    async fn load(&self) -> Result<()> {
+        let rows = self.sized(1_000_000);
+        let server = PrivatePostgres::start(&scratch("bench-pg"), Durability::Full).await?;
+        let url = server.url().to_owned();
+        let folder = server.dir().to_owned();
+        let pool = catalog::store::connect(&url, 6).await?;
+        catalog::store::migrate(&pool).await?;
+        say(&format!("\nload: {} unit rows into PostgreSQL", thousands(rows as u64)));
+        let dataset = catalog::datasets::find("units").ok_or("the catalog has no units")?.clone();
+        let target = Target { mode: WriteMode::Upsert, dataset };
+        let first = load(&pool, &target, unit_batches(1, rows, 8192, None)).await?;
+        let equal = load(&pool, &target, unit_batches(1, rows, 8192, None)).await?;
+        let changed = load(&pool, &target, unit_batches(1, rows, 8192, Some(1.0))).await?;
+        // The floor: the table's own rows, out to a file and back into a table of the same shape, keys included.
+        let file = self.dir.join("units.copy");
+        let psql = |sql: &str| cost(Command::new("psql").arg(&url).args(["-v", "ON_ERROR_STOP=1", "-qc", sql]));
+        psql(&format!("\\copy core.units to '{}'", file.display()))?;
+        pool.execute("create table core.floor (like core.units including all)").await?;
+        let mut floor = Duration::MAX;
+        for _ in 0..2 {
+            pool.execute("truncate core.floor").await?;
+            floor = floor.min(psql(&format!("\\copy core.floor from '{}'", file.display()))?.wall);
+        }
+        pool.close().await;
+        server.stop().await;
+        std::fs::remove_dir_all(folder)?;
+        say(&format!("  floor   psql \\copy from a file     {:>9}", seconds(floor)));
+        say(&format!(
+            "  ours    first load               {:>9}  {:.0} % of the floor's speed (asked: at least 70 %)",
+            seconds(first),
+            100.0 * floor.as_secs_f64() / first.as_secs_f64()
+        ));
+        say(&format!("  ours    again, 1 % changed       {:>9}  {:.1} % of the first (asked: at most 5 %)", seconds(changed), 100.0 * changed.as_secs_f64() / first.as_secs_f64()));
+        say(&format!("  ours    again, nothing changed   {:>9}  {:.1} % of the first", seconds(equal), 100.0 * equal.as_secs_f64() / first.as_secs_f64()));
+        Ok(())
+    }
+
+    /// A whole inventory pull from the simulator in a process of its own.
+    fn pull(&self) -> Result<()> {
+        let (properties, units, latency) = (self.sized(200), 300, 50);
+        say(&format!("\npull: {} properties x {units} units from the simulator, {latency} ms a call", thousands(properties as u64)));
+        let mut simulator = Command::new(&self.propflow)
+            .args(["simulate", "resman", "--properties", &properties.to_string(), "--units", &units.to_string()])
+            .args(["--latency-ms", &latency.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let result = self.pull_from(&mut simulator);
+        simulator.kill()?;
+        simulator.wait()?;
+        result
+    }
+
+    fn pull_from(&self, simulator: &mut std::process::Child) -> Result<()> {
+        use std::io::BufRead;
+        let output = simulator.stdout.take().ok_or("the simulator has no output")?;
+        let mut environment = Vec::new();
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            if let Some((name, value)) = line.strip_prefix("export ").and_then(|l| l.split_once('=')) {
+                environment.push((name.to_owned(), value.trim_matches('\'').to_owned()));
+            }
+            if environment.len() == 5 {
+                break;
+            }
+        }
+        let home = scratch("bench-home");
+        std::fs::create_dir_all(&home)?;
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755))?;
+        }
+        let propflow = || {
+            let mut command = Command::new(&self.propflow);
+            command.env_remove("DATABASE_URL").env("PROPFLOW_HOME", &home).env("PROPFLOW_LAKE", self.dir.join("lake"));
+            // The figure is about us, so the vendor's rate limit is lifted.
+            command.env("RESMAN_CALLS_PER_SECOND", "1000");
+            command.envs(environment.iter().map(|(n, v)| (n, v)));
+            command
+        };
+        cost(propflow().arg("migrate"))?;
+        for what in ["first pull", "second pull"] {
+            let c = cost(propflow().args(["run", "resman_inventory", "--fresh"]))?;
+            say(&format!(
+                "  ours    {what:<24} {:>9}  {} of CPU, {:.0} % of wall (asked: below 20 %; PostgreSQL's processes count in)",
+                seconds(c.wall),
+                seconds(c.cpu),
+                100.0 * c.cpu.as_secs_f64() / c.wall.as_secs_f64()
+            ));
+        }
+        std::fs::remove_dir_all(&home)?;
+        std::io::stdout().flush()?;
+        Ok(())
+    }
+}
+
+/// Reads every XML event of a file and does nothing with it.
+fn scan(path: &Path) -> Result<Duration> {
+    let began = Instant::now();
+    let mut reader = quick_xml::Reader::from_reader(BufReader::with_capacity(1 << 20, std::fs::File::open(path)?));
+    let mut buffer = Vec::new();
+    let mut events = 0u64;
+    while !matches!(reader.read_event_into(&mut buffer)?, quick_xml::events::Event::Eof) {
+        events += 1;
+        buffer.clear();
+    }
+    std::hint::black_box(events);
+    Ok(began.elapsed())
+}
+
+/// One slice through the sink, from the first row to the commit.
+async fn load(pool: &PgPool, target: &Target, batches: impl Iterator<Item = arrow::array::RecordBatch>) -> Result<Duration> {
+    let mut sink = sinks::postgres::PostgresSink::new(pool.clone(), sinks::postgres::Options { ledger: false, ..sinks::postgres::Options::default() });
+    sink.prepare(std::slice::from_ref(target)).await?;
+    let id = SliceId { run: Uuid::now_v7(), number: 0 };
+    // Making the rows is not what is measured.
+    let batches: Vec<_> = batches.collect();
+    let began = Instant::now();
+    sink.begin(id).await?;
+    for batch in batches {
+        sink.write(&target.dataset.name, batch).await?;
+    }
+    let slice = Slice {
+        id,
+        pipeline: "bench".to_owned(),
+        observed_at: DateTime::<Utc>::UNIX_EPOCH,
+        complete: std::collections::BTreeMap::new(),
+        cursor: None,
+            follows: None,
+        rejects: Vec::new(),
+        notes: Vec::new(),
+    };
+    sink.commit(&slice).await?;
+    Ok(began.elapsed())
+}

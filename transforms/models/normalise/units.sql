@@ -1,0 +1,161 @@
+-- model: units
+-- layer: normalise
+-- about: One unit of a property: the union of every list that knows it, joined on its number.
+-- inputs: mits_units, resman_v1_units, resman_units, resman_availability, resman_unit_types, slice
+-- key: property_id, unit_number
+-- check: market_rent > 0
+--
+-- The unit number, trimmed, case kept, is the only thing that all lists share. Which list a value is taken from:
+--   place and size (building, floor, floor plan, address, area): v2_units, v2_availability, mits, v1_units;
+--   list rent: v2_availability and v2_units, which are live, then mits, whose feed is written less often;
+--   rooms: mits, then the unit type of the newer API;
+--   the MITS statuses come from mits alone, vacancy and make-ready from v2_availability alone.
+-- A rent of 0, below 0 or not an amount is unknown and leaves the word to the next list. A list that has a number twice
+-- keeps its first row; a second one that says the same is dropped, and one that says something else is refused.
+with mits as (
+  select *,
+    row_number() over (partition by property_id, number order by _row) as place,
+    min(content) over (partition by property_id, number) <> max(content) over (partition by property_id, number) as differs
+  from (
+    select *, clean(unit_number) as number, stable_id(
+      floorplan_id, building, floor, bedrooms, bathrooms, square_feet_min, square_feet_max, market_rent, unit_rent,
+      economic_status, occupancy_status, leased_status, vacancy_class, vacate_date, made_ready_date, street
+    ) as content
+    from mits_units
+  )
+), v1 as (
+  select *,
+    row_number() over (partition by property_id, number order by _row) as place,
+    min(content) over (partition by property_id, number) <> max(content) over (partition by property_id, number) as differs
+  from (
+    select *, clean(unit_number) as number, stable_id(unit_id, building, floor, street, unit_type) as content
+    from resman_v1_units
+  )
+), v2 as (
+  select *,
+    row_number() over (partition by property_id, number order by _row) as place,
+    min(content) over (partition by property_id, number) <> max(content) over (partition by property_id, number) as differs
+  from (
+    select *, clean(unit_number) as number, stable_id(
+      unit_id, unit_type_id, building, floor, square_feet, market_rent, excluded_from_occupancy,
+      available_for_online_marketing, is_affordable_unit, is_holding_unit
+    ) as content
+    from resman_units
+  )
+), va as (
+  select *,
+    row_number() over (partition by property_id, number order by _row) as place,
+    min(content) over (partition by property_id, number) <> max(content) over (partition by property_id, number) as differs
+  from (
+    select *, clean(unit_number) as number, stable_id(
+      unit_id, unit_type_id, building_name, floor, square_feet, market_rent, available_for_online_marketing,
+      excluded_from_occupancy, status, date_available, vacancy_status
+    ) as content
+    from resman_availability
+  )
+), known as (
+  select property_id, number from mits
+  union select property_id, number from v1
+  union select property_id, number from v2
+  union select property_id, number from va
+), types as (
+  select property_id, coalesce(clean(name), clean(unit_type_id)) as code, bedrooms, bathrooms
+  from resman_unit_types
+  qualify row_number() over (partition by property_id, code order by _row) = 1
+), merged as (
+  select
+    k.property_id,
+    k.number as unit_number,
+    lower(coalesce(clean(v2.unit_id), clean(va.unit_id), clean(v1.unit_id))) as unit_id,
+    regexp_replace(
+      coalesce(clean(v2.building), clean(va.building_name), clean(m.building), clean(v1.building)), '^[Bb]uilding +', ''
+    ) as building,
+    coalesce(clean(v2.floor), clean(va.floor), clean(m.floor), clean(v1.floor)) as floor,
+    coalesce(clean(v2.unit_type), clean(va.unit_type_name), clean(m.floorplan_id), clean(v1.unit_type)) as floorplan_code,
+    clean(m.floorplan_name) as floorplan_name,
+    money(m.bedrooms) as bedrooms,
+    money(m.bathrooms) as bathrooms,
+    coalesce(price(v2.square_feet), price(va.square_feet), price(m.square_feet_min), price(m.square_feet_max)) as square_feet,
+    coalesce(price(va.market_rent), price(v2.market_rent), price(m.market_rent), price(m.unit_rent)) as market_rent,
+    coalesce(clean(v2.street), clean(va.street), clean(m.street), clean(v1.street)) as street,
+    coalesce(clean(v2.city), clean(va.city), clean(m.city), clean(v1.city)) as city,
+    coalesce(clean(v2.state), clean(va.state), clean(m.state), clean(v1.state)) as state,
+    coalesce(clean(v2.postal_code), clean(va.postal_code), clean(m.postal_code), clean(v1.postal_code)) as postal_code,
+    snake(m.economic_status) as economic_status,
+    snake(m.occupancy_status) as occupancy_status,
+    snake(m.leased_status) as leased_status,
+    snake(va.vacancy_status) as vacancy_status,
+    snake(va.status) as make_ready_status,
+    coalesce(flag(v2.available_for_online_marketing), flag(va.available_for_online_marketing)) as marketed,
+    coalesce(flag(v2.excluded_from_occupancy), flag(va.excluded_from_occupancy)) as excluded,
+    flag(v2.is_affordable_unit) as affordable,
+    flag(v2.is_holding_unit) as holding,
+    source_of('v2_units', v2.building, 'v2_availability', va.building_name, 'mits', m.building, 'v1_units', v1.building) as building_source,
+    source_of('v2_units', v2.floor, 'v2_availability', va.floor, 'mits', m.floor, 'v1_units', v1.floor) as floor_source,
+    source_of('v2_units', v2.unit_type, 'v2_availability', va.unit_type_name, 'mits', m.floorplan_id, 'v1_units', v1.unit_type) as floorplan_source,
+    source_of('v2_units', price(v2.square_feet), 'v2_availability', price(va.square_feet), 'mits', price(m.square_feet_min), 'mits', price(m.square_feet_max)) as square_feet_source,
+    source_of('v2_availability', price(va.market_rent), 'v2_units', price(v2.market_rent), 'mits', price(m.market_rent), 'mits', price(m.unit_rent)) as rent_source,
+    source_of('v2_units', v2.street, 'v2_availability', va.street, 'mits', m.street, 'v1_units', v1.street) as street_source,
+    source_of('v2_units', v2.unit_id, 'v2_availability', va.unit_id, 'v1_units', v1.unit_id) as unit_id_source,
+    source_of('mits', m.number) as mits_source,
+    source_of('v2_availability', va.number) as availability_source,
+    nullif(concat_ws('; ',
+      issue('market rent in v2_availability', 'price', va.market_rent),
+      issue('market rent in v2_units', 'price', v2.market_rent),
+      issue('market rent in mits', 'price', m.market_rent),
+      issue('unit rent in mits', 'price', m.unit_rent),
+      issue('bedrooms', 'number', m.bedrooms),
+      issue('bathrooms', 'number', m.bathrooms),
+      issue('area in v2_units', 'number', v2.square_feet),
+      issue('area in mits', 'number', m.square_feet_min),
+      case when m.differs or v1.differs or v2.differs or va.differs
+        then 'a list has this unit number more than once and says different things, so it is not offered' end
+    ), '') as issue
+  from known k
+  left join mits m on m.property_id = k.property_id and m.number = k.number and m.place = 1
+  left join v1 on v1.property_id = k.property_id and v1.number = k.number and v1.place = 1
+  left join v2 on v2.property_id = k.property_id and v2.number = k.number and v2.place = 1
+  left join va on va.property_id = k.property_id and va.number = k.number and va.place = 1
+  where k.number is not null
+), refused as (
+  select property_id, number, unit_id, building, floor, unit_type as code, cast(null as varchar) as rent,
+    case when number is null then 'a unit of v1_units has no number' else 'v1_units has this unit number again, with other facts' end as reason
+  from v1 where number is null or (place > 1 and differs)
+  union all
+  select property_id, number, unit_id, building, floor, unit_type, market_rent,
+    case when number is null then 'a unit of v2_units has no number' else 'v2_units has this unit number again, with other facts' end
+  from v2 where number is null or (place > 1 and differs)
+  union all
+  select property_id, number, unit_id, building_name, floor, unit_type_name, market_rent,
+    case when number is null then 'a unit of v2_availability has no number' else 'v2_availability has this unit number again, with other facts' end
+  from va where number is null or (place > 1 and differs)
+  union all
+  select property_id, number, null, building, floor, floorplan_id, market_rent,
+    case when number is null then 'a unit of mits has no number' else 'mits has this unit number again, with other facts' end
+  from mits where number is null or (place > 1 and differs)
+)
+select
+  u.property_id, u.unit_number, u.unit_id, u.building, u.floor, u.floorplan_code, u.floorplan_name,
+  try_cast(coalesce(u.bedrooms, money(t.bedrooms)) as decimal(6, 2)) as bedrooms,
+  try_cast(coalesce(u.bathrooms, money(t.bathrooms)) as decimal(6, 2)) as bathrooms,
+  try_cast(u.square_feet as bigint) as square_feet,
+  u.market_rent, s.currency, u.street, u.city, u.state, u.postal_code,
+  u.economic_status, u.occupancy_status, u.leased_status, u.vacancy_status, u.make_ready_status,
+  u.marketed, u.excluded, u.affordable, u.holding,
+  json_object(
+    'unit_id', u.unit_id_source, 'building', u.building_source, 'floor', u.floor_source,
+    'floorplan_code', u.floorplan_source, 'square_feet', u.square_feet_source, 'market_rent', u.rent_source,
+    'street', u.street_source, 'leased_status', u.mits_source, 'vacancy_status', u.availability_source,
+    'bedrooms', source_of('mits', u.bedrooms, 'v2_unit_types', money(t.bedrooms)),
+    'bathrooms', source_of('mits', u.bathrooms, 'v2_unit_types', money(t.bathrooms))
+  ) as value_sources,
+  u.issue,
+  cast(null as varchar) as reject
+from merged u
+left join types t on t.property_id = u.property_id and t.code = u.floorplan_code
+cross join slice s
+union all
+select
+  property_id, number, unit_id, building, floor, code, null, null, null, null, price(rent), null, null, null, null, null,
+  null, null, null, null, null, null, null, null, null, null, null, reason
+from refused

@@ -1,0 +1,204 @@
+//! Amounts of money as people and vendors write them.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Decimal128Array, StringArray};
+use catalog::dataset::MONEY;
+use datafusion::error::Result;
+
+use super::{Arity, Function, strings, text::clean};
+
+pub(super) fn all() -> Vec<Function> {
+    vec![
+        Function::text("money", Arity::Between(1, 1), MONEY, |a| amounts(&a[0], money)),
+        Function::text("price", Arity::Between(1, 1), MONEY, |a| amounts(&a[0], |t| money(t).filter(|m| *m > 0))),
+        Function::text("issue", Arity::Between(3, 3), arrow::datatypes::DataType::Utf8, issues),
+    ]
+}
+
+fn amounts(values: &ArrayRef, read: impl Fn(&str) -> Option<i128>) -> Result<ArrayRef> {
+    let amounts: Decimal128Array = strings(values).iter().map(|v| v.and_then(&read)).collect();
+    Ok(Arc::new(amounts.with_data_type(MONEY)))
+}
+
+/// What fits into fourteen digits.
+const LARGEST: i128 = 99_999_999_999_999;
+
+/// `money(text)`: the amount in hundredths. `None` when the text holds no amount, more than one, or one too large.
+///
+/// A currency sign or code may stand on either side. The last of `.` and `,` is the decimal sign if both occur; if only
+/// one does, it is taken for a thousands sign when it groups by three and, for a single point, never: `1,234` is 1234
+/// and `1.234` is 1.23, because vendors write plain decimals with a point. Brackets or a minus make it negative. A third
+/// decimal place rounds half away from zero.
+pub fn money(text: &str) -> Option<i128> {
+    let text = text.trim();
+    let (mut body, mut negative) = match text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
+        Some(inner) => (inner.trim(), true),
+        None => (text, false),
+    };
+    // Signs and currency marks come in any order: `-$5`, `$-5`, `USD -5`, `5.00-`, `5,00 €`.
+    let mut marks = 0;
+    let mut signs = 0;
+    loop {
+        let start = body;
+        for minus in ['-', '\u{2212}'] {
+            if let Some(rest) = body.strip_prefix(minus).or_else(|| body.strip_suffix(minus)) {
+                body = rest.trim();
+                negative = true;
+                signs += 1;
+            }
+        }
+        if let Some(rest) = body.strip_prefix('+') {
+            body = rest.trim_start();
+            signs += 1;
+        }
+        if let Some(rest) = without_currency(body) {
+            body = rest.trim();
+            marks += 1;
+        }
+        if body == start {
+            break;
+        }
+        if marks > 2 || signs > 1 {
+            return None;
+        }
+    }
+    let hundredths = digits(body)?;
+    (hundredths <= LARGEST).then_some(if negative { -hundredths } else { hundredths })
+}
+
+/// Takes one currency sign or code off either end.
+fn without_currency(text: &str) -> Option<&str> {
+    const MARKS: [&str; 22] = [
+        "US$", "CA$", "C$", "AU$", "A$", "NZ$", "MX$", "$", "€", "£", "¥", "₹", "₺", "USD", "CAD", "EUR", "GBP", "MXN",
+        "AUD", "NZD", "CHF", "kr",
+    ];
+    MARKS.iter().find_map(|mark| {
+        let start = text.get(..mark.len()).filter(|s| s.eq_ignore_ascii_case(mark)).map(|_| &text[mark.len()..]);
+        start.or_else(|| {
+            let at = text.len().checked_sub(mark.len())?;
+            text.get(at..).filter(|s| s.eq_ignore_ascii_case(mark)).map(|_| &text[..at])
+        })
+    })
+}
+
+fn digits(text: &str) -> Option<i128> {
+    if !text.starts_with(|c: char| c.is_ascii_digit() || c == '.' || c == ',')
+        || !text.contains(|c: char| c.is_ascii_digit())
+    {
+        return None;
+    }
+    let is_space = |c: char| matches!(c, ' ' | '\u{a0}' | '\u{202f}' | '\u{2009}' | '\'' | '\u{2019}');
+    let (points, commas) = (text.matches('.').count(), text.matches(',').count());
+    let decimal = match (text.rfind('.'), text.rfind(',')) {
+        (Some(p), Some(c)) if p > c && points == 1 => Some('.'),
+        (Some(p), Some(c)) if c > p && commas == 1 => Some(','),
+        (Some(_), Some(_)) => return None,
+        (Some(_), None) if points == 1 => Some('.'),
+        (None, Some(c)) if commas == 1 && text.len() - c - 1 != 3 => Some(','),
+        _ => None,
+    };
+    let (whole, fraction) = match decimal.and_then(|d| text.rsplit_once(d)) {
+        Some((whole, fraction)) => (whole, fraction),
+        None => (text, ""),
+    };
+    if fraction.contains(|c: char| !c.is_ascii_digit()) {
+        return None;
+    }
+    // A thousands sign is one and the same all along, and stands before every three digits.
+    let groups: Vec<&str> = whole.split(|c: char| c == '.' || c == ',' || is_space(c)).collect();
+    let separators: Vec<char> = whole.chars().filter(|c| !c.is_ascii_digit()).collect();
+    if separators.windows(2).any(|w| w[0] != w[1])
+        || groups.iter().any(|g| g.contains(|c: char| !c.is_ascii_digit()))
+        || (groups.len() > 1
+            && (groups[0].is_empty() || groups[0].len() > 3 || groups[1..].iter().any(|g| g.len() != 3)))
+        || separators.first().is_some_and(|s| Some(*s) == decimal)
+    {
+        return None;
+    }
+    let whole: String = groups.concat();
+    let units: i128 = if whole.is_empty() { 0 } else { whole.get(..).filter(|w| w.len() <= 20)?.parse().ok()? };
+    let mut places = fraction.bytes().map(|b| i128::from(b - b'0')).chain(std::iter::repeat(0));
+    let (tenths, hundredths, next) = (places.next()?, places.next()?, places.next()?);
+    Some(units * 100 + tenths * 10 + hundredths + i128::from(next >= 5))
+}
+
+/// `issue(label, kind, text)`: why a value that is there cannot be used, as a sentence for a person; null when it can,
+/// and when there is none. Kinds are `price` (0 and blank are no price, and no issue), `date` and `number`.
+fn issues(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let [labels, kinds, values] = [&args[0], &args[1], &args[2]].map(strings);
+    let found = (0..values.len()).map(|row| {
+        let value = values.is_valid(row).then(|| values.value(row)).and_then(clean)?;
+        let (label, kind) =
+            (labels.is_valid(row).then(|| labels.value(row))?, kinds.is_valid(row).then(|| kinds.value(row))?);
+        let fault = match kind {
+            "date" => super::date_lenient(value).is_none().then_some("is not a date"),
+            "number" => money(value).is_none().then_some("is not a number"),
+            _ => match money(value) {
+                None => Some("is not an amount"),
+                Some(amount) if amount < 0 => Some("is negative"),
+                Some(_) => None,
+            },
+        }?;
+        let shown: String = value.chars().take(60).collect();
+        Some(format!("{label} `{shown}` {fault}, so it is left unknown"))
+    });
+    Ok(Arc::new(found.collect::<StringArray>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_read_as_written() {
+        for (text, hundredths) in [
+            ("1,234.50", 123_450),
+            ("$1,234.50", 123_450),
+            ("USD 1,234.50", 123_450),
+            ("1.234,50 €", 123_450),
+            ("1 234,50", 123_450),
+            ("(25.00)", -2_500),
+            ("-$25", -2_500),
+            ("$-25", -2_500),
+            ("25.00-", -2_500),
+            ("1,234", 123_400),
+            ("1,234,567", 123_456_700),
+            ("12,5", 1_250),
+            ("45.125", 4_513),
+            ("-45.125", -4_513),
+            (".5", 50),
+            ("5.", 500),
+            ("0", 0),
+            ("CA$ 10", 1_000),
+            ("1540", 154_000),
+        ] {
+            assert_eq!(money(text), Some(hundredths), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_single_amount_is_nothing() {
+        for text in [
+            "",
+            "-",
+            "N/A",
+            "call",
+            "$",
+            "1-2",
+            "100 - 200",
+            "12,34,567",
+            "1.2.3",
+            "1,23.4,5",
+            "--5",
+            "1e3",
+            "999999999999999",
+            "٣",
+            "5%",
+            ".",
+            ",",
+        ] {
+            assert_eq!(money(text), None, "{text}");
+        }
+    }
+}
