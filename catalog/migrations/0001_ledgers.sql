@@ -123,6 +123,8 @@ create table ops.digests (
     dataset         text not null,
     scope           text not null,
     digests         bytea not null,
+    -- What changed in that list since it was written whole: place and new row hash, 12 bytes each.
+    patch           bytea not null default '',
     updated_at      timestamptz not null default now(),
     primary key (dataset, scope)
 );

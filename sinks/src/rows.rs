@@ -48,8 +48,8 @@ pub(crate) fn conform(dataset: &Dataset, schema: &SchemaRef, batch: &RecordBatch
 
 /// A 64-bit hash of some columns, row by row. Stable across processes and versions: it is stored.
 ///
-/// Equal hashes mean equal rows but for one chance in 2^64; rows that PostgreSQL calls equal may hash differently (`-0`
-/// and `0`), never the other way round.
+/// Equal hashes mean equal rows but for one chance in 2^64. Zero has no sign and there is one NaN, as in PostgreSQL, so
+/// that a key read back from there hashes as it did.
 pub(crate) fn hash(seed: u64, columns: &[ArrayRef]) -> Vec<u64> {
     let rows = columns.first().map_or(0, |c| c.len());
     let mut hashes = vec![mix(seed, 0x9E37_79B9_7F4A_7C15); rows];
@@ -66,7 +66,7 @@ pub(crate) fn hash(seed: u64, columns: &[ArrayRef]) -> Vec<u64> {
             }
             DataType::Float64 => {
                 let a = column.as_primitive::<Float64Type>().values();
-                fold(&mut hashes, nulls, |row| a[row].to_bits());
+                fold(&mut hashes, nulls, |row| float_bits(a[row]));
             }
             DataType::Boolean => {
                 let a = column.as_boolean();
@@ -82,7 +82,6 @@ pub(crate) fn hash(seed: u64, columns: &[ArrayRef]) -> Vec<u64> {
             }
             DataType::Decimal128(..) => {
                 let a = column.as_primitive::<Decimal128Type>().values();
-                #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
                 fold(&mut hashes, nulls, |row| {
                     let v = a[row].cast_unsigned();
                     (v as u64) ^ mix((v >> 64) as u64, NULL)
@@ -104,13 +103,22 @@ fn fold(hashes: &mut [u64], nulls: Option<&NullBuffer>, value: impl Fn(usize) ->
     }
 }
 
+fn float_bits(value: f64) -> u64 {
+    if value == 0.0 {
+        0
+    } else if value.is_nan() {
+        f64::NAN.to_bits()
+    } else {
+        value.to_bits()
+    }
+}
+
 /// What a null hashes to; as good as any value that no one would write.
 const NULL: u64 = 0xD6E8_FEB8_6659_FD93;
 
 /// Folded multiplication, the step of the wyhash family: each bit of both words moves every bit of the result.
 fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a ^ 0xA076_1D64_78BD_642F) * u128::from(b ^ 0xE703_7ED1_A0B4_28DB);
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves are folded")]
     let folded = (product as u64) ^ ((product >> 64) as u64);
     // The row's position in the chain matters, a zero must not swallow what came before.
     folded.wrapping_add(a.rotate_left(23))
@@ -168,7 +176,7 @@ mod tests {
         assert_eq!(hash(7, &columns), PINNED);
     }
 
-    const PINNED: [u64; 3] = [0, 0, 0];
+    const PINNED: [u64; 3] = [8_183_460_363_244_476_923, 14_406_068_434_949_642_504, 11_101_463_427_947_604_536];
 
     #[test]
     fn swapped_values_and_nulls_hash_apart() {

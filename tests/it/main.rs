@@ -8,7 +8,7 @@ mod mits;
 mod models;
 mod parquet;
 mod pipeline;
-// mod postgres;
+mod postgres;
 mod quota;
 mod resman;
 mod simulator;

@@ -1,5 +1,6 @@
 //! The PostgreSQL sink against a real server.
 
+use std::cell::{Cell as Counter, RefCell};
 use std::collections::BTreeMap;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -20,23 +21,24 @@ use sinks::{Receipt, Sink, Target};
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 use uuid::Uuid;
 
-fn start() -> DateTime<Utc> {
+pub(crate) fn start() -> DateTime<Utc> {
     "2026-03-01T08:00:00Z".parse().unwrap()
 }
 
-fn slice(run: Uuid, number: u32) -> Slice {
+pub(crate) fn slice(run: Uuid, number: u32) -> Slice {
     Slice {
         id: SliceId { run, number },
         pipeline: "test".to_owned(),
         observed_at: start() + TimeDelta::minutes(number.into()),
         complete: BTreeMap::new(),
         cursor: None,
+        follows: None,
         rejects: Vec::new(),
         notes: Vec::new(),
     }
 }
 
-fn target(dataset: &Dataset) -> Target {
+pub(crate) fn target(dataset: &Dataset) -> Target {
     Target { dataset: dataset.clone(), mode: dataset.mode }
 }
 
@@ -44,7 +46,7 @@ fn options() -> Options {
     Options { ledger: false, ..Options::default() }
 }
 
-fn whole(value: &str) -> Scope {
+pub(crate) fn whole(value: &str) -> Scope {
     Scope { value: value.to_owned(), origins: None }
 }
 
@@ -54,12 +56,14 @@ async fn sink(pool: &PgPool, options: Options, datasets: &[Dataset]) -> Postgres
     sink
 }
 
-async fn load(sink: &mut dyn Sink, slice: &Slice, rows: &[(&Dataset, RecordBatch)]) -> Receipt {
+pub(crate) async fn load(sink: &mut dyn Sink, slice: &Slice, rows: &[(&Dataset, RecordBatch)]) -> Receipt {
     sink.begin(slice.id).await.unwrap();
     for (dataset, batch) in rows {
         sink.write(&dataset.name, batch.clone()).await.unwrap();
     }
-    sink.commit(slice).await.unwrap()
+    let mut total = Receipt::default();
+    sink.commit(slice).await.unwrap().into_values().for_each(|r| total += r);
+    total
 }
 
 async fn stored(pool: &PgPool, dataset: &Dataset) -> RecordBatch {
@@ -67,7 +71,7 @@ async fn stored(pool: &PgPool, dataset: &Dataset) -> RecordBatch {
     concat_batches(&dataset.schema(), &batches).unwrap()
 }
 
-fn every_kind() -> Dataset {
+pub(crate) fn every_kind() -> Dataset {
     Dataset::new("every_kind", "One row of every kind; it's a \\ test.").columns([
         int("id", "the key").key(),
         text("t", "text"),
@@ -99,7 +103,7 @@ fn maybe<T: std::fmt::Debug + Clone>(s: impl Strategy<Value = T>, f: fn(T) -> Ce
 }
 
 prop_compose! {
-    fn any_row()(
+    pub(crate) fn any_row()(
         t in maybe(hostile(), Cell::Text),
         j in maybe(hostile().prop_map(|s| json!({ "k": [s, 1.5, null] }).to_string()), Cell::Text),
         i in maybe(any::<i64>(), Cell::Int),
@@ -109,14 +113,14 @@ prop_compose! {
         b in maybe(any::<bool>(), Cell::Flag),
         // PostgreSQL's own first and last day, and instant.
         d in maybe(prop_oneof![Just(-2_440_588_i64), Just(2_145_042_905), -100_000_i64..100_000], Cell::Int),
-        at in maybe(prop_oneof![Just(-210_866_803_200_000_000_i64), Just(9_224_318_015_999_999_999), any::<i32>().prop_map(|v| i64::from(v) * 1_000_003)], Cell::Int),
+        at in maybe(prop_oneof![Just(-210_866_803_200_000_000_i64), Just(i64::MAX), any::<i32>().prop_map(|v| i64::from(v) * 1_000_003)], Cell::Int),
     ) -> Vec<Cell> {
         vec![t, j, i, m, c, f, b, d, at]
     }
 }
 
 /// What a store may change: NUL becomes visible, a document is written out anew.
-fn canonical(row: &mut [Cell]) {
+pub(crate) fn canonical(row: &mut [Cell]) {
     for (at, cell) in row.iter_mut().enumerate() {
         if let Cell::Text(text) = cell {
             *text = match at {
@@ -130,7 +134,7 @@ fn canonical(row: &mut [Cell]) {
     }
 }
 
-fn cells(dataset: &Dataset, batch: &RecordBatch) -> Vec<Vec<Cell>> {
+pub(crate) fn cells(dataset: &Dataset, batch: &RecordBatch) -> Vec<Vec<Cell>> {
     use arrow::datatypes::{Date32Type, Decimal128Type, Int64Type, TimestampMicrosecondType};
     use catalog::Kind as K;
     (0..batch.num_rows())
@@ -155,7 +159,7 @@ fn cells(dataset: &Dataset, batch: &RecordBatch) -> Vec<Vec<Cell>> {
         .collect()
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
@@ -165,16 +169,16 @@ fn every_value_comes_back_as_it_went_in() {
     let db = rt.block_on(TestDb::new());
     let dataset = every_kind();
     let run = Uuid::now_v7();
-    let mut sink = rt.block_on(sink(&db.pool, options(), &[dataset.clone()]));
-    let mut number = 0;
+    let sink = RefCell::new(rt.block_on(sink(&db.pool, options(), &[dataset.clone()])));
+    let number = Counter::new(0);
     proptest!(ProptestConfig::with_cases(24), |(rows in prop::collection::vec(any_row(), 1..12))| {
         let mut rows: Vec<Vec<Cell>> = (0..).map(Cell::Int).zip(rows).map(|(k, r)| [vec![k], r].concat()).collect();
         let read = rt.block_on(async {
             db.pool.execute("truncate core.every_kind").await.unwrap();
             // Half of them straight into the empty table, the other half by way of the staging table.
             for part in rows.chunks(rows.len().div_ceil(2)) {
-                number += 1;
-                load(&mut sink, &slice(run, number), &[(&dataset, batch(&dataset, part))]).await;
+                number.set(number.get() + 1);
+                load(&mut *sink.borrow_mut(), &slice(run, number.get()), &[(&dataset, batch(&dataset, part))]).await;
             }
             stored(&db.pool, &dataset).await
         });
@@ -187,7 +191,7 @@ fn every_value_comes_back_as_it_went_in() {
 }
 
 /// A table with a scope and an origin, narrow enough for collisions.
-fn fees() -> Dataset {
+pub(crate) fn fees() -> Dataset {
     Dataset::new("fees", "A fee.")
         .columns([
             text("property_id", "the property").key(),
@@ -200,38 +204,38 @@ fn fees() -> Dataset {
         .origin("origin")
 }
 
-fn prices() -> Dataset {
+pub(crate) fn prices() -> Dataset {
     Dataset::new("prices", "A price.")
-        .columns([
-            text("unit", "the unit").key(),
-            instant("seen_at", "since when").key(),
-            money("rent", "the rent"),
-        ])
+        .columns([text("unit", "the unit").key(), instant("seen_at", "since when").key(), money("rent", "the rent")])
         .mode(WriteMode::History)
         .versioned_by("seen_at")
 }
 
-fn leads() -> Dataset {
-    Dataset::new("leads", "A lead.").columns([int("id", "the id").key(), text("name", "the name"), json("tags", "tags")])
+pub(crate) fn leads() -> Dataset {
+    Dataset::new("leads", "A lead.").columns([
+        int("id", "the id").key(),
+        text("name", "the name"),
+        json("tags", "tags"),
+    ])
 }
 
-fn logs() -> Dataset {
+pub(crate) fn logs() -> Dataset {
     Dataset::new("logs", "A line.").columns([text("line", "the line")]).mode(WriteMode::Append)
 }
 
 #[derive(Debug, Clone)]
-struct Step {
+pub(crate) struct Step {
     fees: Vec<(u8, u8, u8, u8)>,
     complete: Vec<(u8, Option<Vec<u8>>)>,
     prices: Vec<(u8, u8)>,
     leads: Vec<(u8, u8)>,
     logs: u8,
     /// Written and then dropped before the commit, this often.
-    kills: u8,
-    repeat: bool,
+    pub(crate) kills: u8,
+    pub(crate) repeat: bool,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     (
         prop::collection::vec((0..3_u8, 0..5_u8, 0..2_u8, 0..3_u8), 0..12),
         prop::collection::btree_map(0..3_u8, prop::option::weighted(0.3, prop::collection::vec(0..2_u8, 0..2)), 0..3),
@@ -252,12 +256,12 @@ fn step() -> impl Strategy<Value = Step> {
         })
 }
 
-fn word(prefix: &str, n: u8) -> Cell {
+pub(crate) fn word(prefix: &str, n: u8) -> Cell {
     Cell::Text(format!("{prefix}{n}"))
 }
 
 impl Step {
-    fn slice(&self, run: Uuid, number: u32) -> Slice {
+    pub(crate) fn slice(&self, run: Uuid, number: u32) -> Slice {
         let scopes = self.complete.iter().map(|(p, origins)| Scope {
             value: format!("p{p}"),
             origins: origins.as_ref().map(|list| list.iter().map(|o| format!("o{o}")).collect()),
@@ -265,7 +269,7 @@ impl Step {
         Slice { complete: [("fees".to_owned(), scopes.collect())].into(), ..slice(run, number) }
     }
 
-    fn rows(&self, at: DateTime<Utc>) -> Vec<(Dataset, Vec<Vec<Cell>>)> {
+    pub(crate) fn rows(&self, at: DateTime<Utc>) -> Vec<(Dataset, Vec<Vec<Cell>>)> {
         let fee = |&(p, f, o, v): &(u8, u8, u8, u8)| {
             vec![word("p", p), word("f", f), word("o", o), Cell::Decimal(v.into()), Cell::Null]
         };
@@ -289,7 +293,7 @@ fn postgres_and_memory_agree() {
     let rt = runtime();
     let db = rt.block_on(TestDb::new());
     let datasets = [fees(), prices(), leads(), logs()];
-    proptest!(ProptestConfig::with_cases(40), |(steps in prop::collection::vec(step(), 1..8), verify in any::<bool>())| {
+    proptest!(ProptestConfig::with_cases(16), |(steps in prop::collection::vec(step(), 1..8), verify in any::<bool>())| {
         rt.block_on(async {
             db.pool.execute("drop schema core cascade").await.unwrap();
             let options = Options { verify, ..options() };
@@ -339,7 +343,13 @@ async fn a_large_slice_streams_and_the_last_row_of_a_key_wins() {
     let mut sink = sink(&db.pool, options(), &[dataset.clone()]).await;
     let row = |n: usize, v: i128| {
         let filler = Cell::Text(format!("{n:>600}"));
-        vec![word("p", u8::try_from(n % 7).unwrap()), Cell::Text(format!("f{n}")), word("o", 0), Cell::Decimal(v), filler]
+        vec![
+            word("p", u8::try_from(n % 7).unwrap()),
+            Cell::Text(format!("f{n}")),
+            word("o", 0),
+            Cell::Decimal(v),
+            filler,
+        ]
     };
     let run = Uuid::now_v7();
     let first: Vec<_> = (0..40_000).map(|n| row(n, 1)).collect();
@@ -348,12 +358,14 @@ async fn a_large_slice_streams_and_the_last_row_of_a_key_wins() {
     let one = slice(run, 0);
     let receipt = load(&mut sink, &one, &rows).await;
     assert_eq!((receipt.received, receipt.inserted), (40_100, 40_000));
-    let sum: i64 = sqlx::query_scalar("select sum(amount * 100)::bigint from core.fees").fetch_one(&db.pool).await.unwrap();
+    let sum: i64 =
+        sqlx::query_scalar("select sum(amount * 100)::bigint from core.fees").fetch_one(&db.pool).await.unwrap();
     assert_eq!(sum, 40_100);
     // The same once more: nothing to do.
     let receipt = load(&mut sink, &slice(run, 1), &rows).await;
     assert_eq!((receipt.inserted, receipt.deleted), (0, 0));
-    let sum: i64 = sqlx::query_scalar("select sum(amount * 100)::bigint from core.fees").fetch_one(&db.pool).await.unwrap();
+    let sum: i64 =
+        sqlx::query_scalar("select sum(amount * 100)::bigint from core.fees").fetch_one(&db.pool).await.unwrap();
     assert_eq!(sum, 40_100);
 }
 
@@ -362,35 +374,44 @@ async fn a_large_slice_streams_and_the_last_row_of_a_key_wins() {
 fn digests_never_hide_a_change() {
     let rt = runtime();
     let db = rt.block_on(TestDb::new());
-    let dataset = every_kind().columns(
-        std::iter::once(text("scope", "scope").key()).chain(every_kind().columns),
-    );
+    let dataset = every_kind().columns(std::iter::once(text("scope", "scope").key()).chain(every_kind().columns));
     let dataset = dataset.scope("scope");
-    let mut sink = rt.block_on(sink(&db.pool, options(), &[dataset.clone()]));
+    let sink = RefCell::new(rt.block_on(sink(&db.pool, options(), &[dataset.clone()])));
     let run = Uuid::now_v7();
-    let mut number = 0;
+    let number = Counter::new(0);
     let changes = prop::collection::vec((0..60_usize, 1..10_usize, any_row()), 1..6);
     let base: Vec<Vec<Cell>> = (0..60_i64)
         .map(|n| {
             let mut row = vec![word("s", u8::try_from(n % 2).unwrap()), Cell::Int(n)];
-            row.extend([Cell::Null, Cell::Null, Cell::Int(n), Cell::Decimal(0), Cell::Null, Cell::Float(0.0), Cell::Flag(false), Cell::Int(0), Cell::Int(0)]);
+            row.extend([
+                Cell::Null,
+                Cell::Null,
+                Cell::Int(n),
+                Cell::Decimal(0),
+                Cell::Null,
+                Cell::Float(0.0),
+                Cell::Flag(false),
+                Cell::Int(0),
+                Cell::Int(0),
+            ]);
             row
         })
         .collect();
-    let mut rows = base;
+    let table = RefCell::new(base);
     proptest!(ProptestConfig::with_cases(40), |(changes in changes, shuffle in any::<bool>())| {
+        let mut rows = table.borrow_mut();
         for (row, column, values) in changes {
             let row = row % rows.len();
-            rows[row][column + 1] = if column == 1 { rows[row][2].clone() } else { values[column - 2].clone() };
+            rows[row][column + 1] = values[column - 1].clone();
         }
         if shuffle {
             rows.reverse();
         }
-        number += 1;
-        let mut s = slice(run, number);
+        number.set(number.get() + 1);
+        let mut s = slice(run, number.get());
         s.complete = [("every_kind".to_owned(), vec![whole("s0"), whole("s1")])].into();
         let read = rt.block_on(async {
-            load(&mut sink, &s, &[(&dataset, batch(&dataset, &rows))]).await;
+            load(&mut *sink.borrow_mut(), &s, &[(&dataset, batch(&dataset, &rows))]).await;
             stored(&db.pool, &dataset).await
         });
         let clean = |rows: Vec<Vec<Cell>>| {
@@ -424,7 +445,8 @@ async fn hostile_names_make_sound_tables() {
     }
     let read = read(&db.pool, schema, &dataset).await.unwrap();
     assert_eq!(cells(&dataset, &read[0])[0][2], Cell::Int(1));
-    let there: bool = sqlx::query_scalar("select to_regclass('ops.runs') is not null").fetch_one(&db.pool).await.unwrap();
+    let there: bool =
+        sqlx::query_scalar("select to_regclass('ops.runs') is not null").fetch_one(&db.pool).await.unwrap();
     assert!(there);
     assert!(quote(&"n".repeat(64)).is_err());
 }
@@ -467,7 +489,8 @@ async fn the_cursor_moves_with_the_rows_and_two_workers_do_not_both_win() {
     let run = Uuid::now_v7();
     runs::start(&db.pool, run, "test", "manual", &json!({}), start()).await.unwrap();
     let dataset = fees();
-    let rows = |v: i128| batch(&dataset, &[vec![word("p", 1), word("f", 1), word("o", 1), Cell::Decimal(v), Cell::Null]]);
+    let rows =
+        |v: i128| batch(&dataset, &[vec![word("p", 1), word("f", 1), word("o", 1), Cell::Decimal(v), Cell::Null]]);
     let mut slice = slice(run, 0);
     slice.cursor = Some(Cursor(json!({ "page": 2 })));
     slice.complete = [("fees".to_owned(), vec![whole("p1")])].into();
@@ -481,7 +504,8 @@ async fn the_cursor_moves_with_the_rows_and_two_workers_do_not_both_win() {
     let (a, b) = tokio::join!(one.commit(&slice), two.commit(&slice));
     assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
     let winner = if a.is_ok() { 1 } else { 2 };
-    let amount: i64 = sqlx::query_scalar("select (amount * 100)::bigint from core.fees").fetch_one(&db.pool).await.unwrap();
+    let amount: i64 =
+        sqlx::query_scalar("select (amount * 100)::bigint from core.fees").fetch_one(&db.pool).await.unwrap();
     assert_eq!(amount, winner);
     let (next, cursor): (i32, serde_json::Value) =
         sqlx::query_as("select next_slice, cursor from ops.runs").fetch_one(&db.pool).await.unwrap();
@@ -532,9 +556,11 @@ async fn rows_changed_behind_its_back_are_mended_by_verify() {
     let mut verifying = sink(&db.pool, Options { verify: true, ..options() }, &[dataset.clone()]).await;
     let receipt = load(&mut verifying, &slice(run, 2), &[(&dataset, rows.clone())]).await;
     assert_eq!(receipt.updated, 1);
-    // An emptied table needs no such option.
+    // An emptied table needs no such option, not even for a scope that comes later.
     db.pool.execute("truncate core.fees").await.unwrap();
-    let receipt = load(&mut usual, &slice(run, 3), &[(&dataset, rows)]).await;
+    let other = batch(&dataset, &[vec![word("p", 2), word("f", 1), word("o", 1), Cell::Null, Cell::Null]]);
+    load(&mut usual, &slice(run, 3), &[(&dataset, other)]).await;
+    let receipt = load(&mut usual, &slice(run, 4), &[(&dataset, rows)]).await;
     assert_eq!(receipt.inserted, 1);
 }
 
@@ -574,7 +600,8 @@ async fn the_address_never_shows() {
     let mut sink = entry.open(settings, catalog::Env::default()).await.unwrap();
     let fault = sink.prepare(&[target(&fees())]).await.unwrap_err();
     assert!(!format!("{fault:?} {}", fault.chain()).contains("hunter2"));
-    let fault = entry.open(json!({ "url": "postgres://me:hunter2@[bad" }), catalog::Env::default()).await.err().unwrap();
+    let fault =
+        entry.open(json!({ "url": "postgres://me:hunter2@[bad" }), catalog::Env::default()).await.err().unwrap();
     assert!(!format!("{fault:?} {}", fault.chain()).contains("hunter2"));
     assert!(entry.check(&json!({ "url": "env:X", "shcema": "x" })).is_err());
 }

@@ -39,22 +39,22 @@ pub fn batch(dataset: &Dataset, rows: &[Vec<Cell>]) -> RecordBatch {
                     cells.map(|c| if let Cell::Text(v) = c { Some(v.as_str()) } else { None }).collect::<StringArray>(),
                 ) as ArrayRef,
                 Kind::Int => Arc::new(cells.map(int).collect::<Int64Array>()),
-                Kind::Date => Arc::new(cells.map(|c| int(c).map(|v| i32::try_from(v).unwrap())).collect::<Date32Array>()),
-                Kind::Instant => {
-                    Arc::new(cells.map(int).collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+                Kind::Date => {
+                    Arc::new(cells.map(|c| int(c).map(|v| i32::try_from(v).unwrap())).collect::<Date32Array>())
                 }
+                Kind::Instant => Arc::new(cells.map(int).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
                 Kind::Money | Kind::Count => Arc::new(
                     cells
                         .map(|c| if let Cell::Decimal(v) = c { Some(*v) } else { None })
                         .collect::<Decimal128Array>()
                         .with_data_type(column.kind.arrow()),
                 ),
-                Kind::Float => {
-                    Arc::new(cells.map(|c| if let Cell::Float(v) = c { Some(*v) } else { None }).collect::<Float64Array>())
-                }
-                Kind::Flag => {
-                    Arc::new(cells.map(|c| if let Cell::Flag(v) = c { Some(*v) } else { None }).collect::<BooleanArray>())
-                }
+                Kind::Float => Arc::new(
+                    cells.map(|c| if let Cell::Float(v) = c { Some(*v) } else { None }).collect::<Float64Array>(),
+                ),
+                Kind::Flag => Arc::new(
+                    cells.map(|c| if let Cell::Flag(v) = c { Some(*v) } else { None }).collect::<BooleanArray>(),
+                ),
             }
         })
         .collect();

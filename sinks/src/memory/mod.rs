@@ -253,7 +253,9 @@ impl Table {
         let dataset = &self.target.dataset;
         let (Some(scopes), Some(column)) = (slice.complete.get(&dataset.name), &dataset.scope) else { return Ok(0) };
         let text = |row: &RecordBatch, column: &str| {
-            row.column_by_name(column).and_then(|a| a.as_string_opt::<i32>()).and_then(|a| a.iter().next().flatten().map(str::to_owned))
+            row.column_by_name(column)
+                .and_then(|a| a.as_string_opt::<i32>())
+                .and_then(|a| a.iter().next().flatten().map(str::to_owned))
         };
         let before = self.rows.len();
         self.rows.retain(|_, stored| {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use arrow::array::{
-    ArrayRef, AsArray, Int64Builder, RecordBatch, StringBuilder, StringArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, Int64Builder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use async_trait::async_trait;
@@ -178,7 +178,8 @@ impl ParquetSink {
         }
         let mut intent: Vec<&str> = stale.iter().map(String::as_str).collect();
         intent.extend(files.iter().map(|(path, _)| path.as_str()));
-        let intent = serde_json::to_vec(&intent).map_err(|e| Fault::us("cannot note down a slice's files").because(e))?;
+        let intent =
+            serde_json::to_vec(&intent).map_err(|e| Fault::us("cannot note down a slice's files").because(e))?;
         self.store.put(&pending, intent.into()).await?;
         for (path, file) in files {
             self.store.put_file(&path, file).await?;
@@ -201,7 +202,9 @@ impl ParquetSink {
         }
         if let Some(bytes) = self.store.get(record).await? {
             let name = record.trim_start_matches("_slices/");
-            paths.extend(files_of(bytes, name).map_err(|e| Fault::user(format!("`{record}` is no commit record")).because(e))?);
+            paths.extend(
+                files_of(bytes, name).map_err(|e| Fault::user(format!("`{record}` is no commit record")).because(e))?,
+            );
         }
         // The lists are ours, but they lie where others may write: stay inside the data folders.
         let file = format!("/{}", record.trim_start_matches("_slices/"));
@@ -263,7 +266,6 @@ fn commit_record(slice: &Slice, targets: &BTreeMap<String, Target>, counts: &BTr
     writer.close().map_err(|e| Fault::us(what).because(e))?;
     Ok(out.into())
 }
-
 
 fn stamp(at: DateTime<Utc>, count: usize) -> TimestampMicrosecondArray {
     TimestampMicrosecondArray::from_value(at.timestamp_micros(), count).with_timezone("UTC")

@@ -156,10 +156,10 @@ impl Spool {
         }
         let mut batch = concat_batches(&self.schema, &pending)?;
         drop(pending);
-        if self.keyed() {
-            if let Some(last) = rows::last_of_each_key(&self.dataset, &batch)? {
-                batch = last;
-            }
+        if self.keyed()
+            && let Some(last) = rows::last_of_each_key(&self.dataset, &batch)?
+        {
+            batch = last;
         }
         let columns: Vec<SortColumn> = rows::pick(&batch, &self.dataset.key())
             .into_iter()

@@ -79,7 +79,6 @@ impl Builder {
     }
 }
 
-#[expect(clippy::option_option, reason = "malformed, null, value")]
 fn word<const N: usize>(field: Option<&[u8]>) -> Option<Option<[u8; N]>> {
     field.map(|bytes| bytes.try_into().ok()).map_or(Some(None), |v| v.map(Some))
 }
@@ -158,7 +157,6 @@ fn batch(schema: &SchemaRef, builders: &mut [Builder]) -> Result<RecordBatch> {
 type Fields<'a> = Vec<Option<&'a [u8]>>;
 
 /// The row that starts at `at` and where the next one starts; `Some(None)` when it is not all there, or the end.
-#[expect(clippy::option_option, reason = "malformed, not yet, row")]
 fn row(bytes: &[u8], at: usize, width: usize) -> Option<Option<(Fields<'_>, usize)>> {
     let Some(count) = bytes.get(at..at + 2) else { return Some(None) };
     if count == [0xff, 0xff] {

@@ -44,6 +44,8 @@ const WINDOW: usize = 32;
 pub(crate) struct ScopeState {
     /// What the table holds, as far as known.
     stored: Vec<Digest>,
+    /// The part of it that is stored as a patch.
+    patch: Vec<u8>,
     /// Whether that is every row of the scope.
     exact: bool,
     index: Option<KeyMap<u32>>,
@@ -56,6 +58,8 @@ pub(crate) struct ScopeState {
     sent: KeySet,
     /// Whether a key came twice.
     pub(crate) twice: bool,
+    /// Whether a key came that is not in the list.
+    pub(crate) fresh: bool,
 }
 
 impl ScopeState {
@@ -64,23 +68,28 @@ impl ScopeState {
         Self { exact, ..Self::default() }
     }
 
-    fn read(bytes: &[u8]) -> Self {
+    fn read(bytes: &[u8], patch: &[u8]) -> Self {
         let (header, body) = bytes.split_at_checked(HEADER.len()).unwrap_or((bytes, &[]));
         let exact = match header {
             [b'd', 1, flag, ..] if body.len().is_multiple_of(16) => *flag == 1,
             _ => return Self::unknown(false),
         };
         let (digests, _) = body.as_chunks::<16>();
-        let stored: Vec<Digest> = digests
+        let mut stored: Vec<Digest> = digests
             .iter()
             .map(|d| {
                 let d = u128::from_le_bytes(*d);
-                #[expect(clippy::cast_possible_truncation, reason = "two halves")]
-                let pair = ((d >> 64) as u64, d as u64);
-                pair
+                ((d >> 64) as u64, d as u64)
             })
             .collect();
-        Self { present: vec![false; stored.len()], stored, exact, ..Self::default() }
+        let (changes, _) = patch.as_chunks::<12>();
+        for change in changes {
+            let [a, b, c, d, row @ ..] = *change;
+            if let Some(digest) = stored.get_mut(u32::from_le_bytes([a, b, c, d]) as usize) {
+                digest.1 = u64::from_le_bytes(row);
+            }
+        }
+        Self { present: vec![false; stored.len()], stored, patch: patch.to_vec(), exact, ..Self::default() }
     }
 
     /// Takes a row of the slice; true if it has to be sent.
@@ -89,6 +98,7 @@ impl ScopeState {
         let (key, row) = digest;
         let Some(at) = self.place(key) else {
             self.twice |= !self.sent.insert(key);
+            self.fresh = true;
             return true;
         };
         self.at = at + 1;
@@ -104,7 +114,8 @@ impl ScopeState {
     }
 
     fn place(&mut self, key: u64) -> Option<usize> {
-        if let Some(ahead) = self.stored[self.at.min(self.stored.len())..].iter().take(WINDOW).position(|d| d.0 == key) {
+        if let Some(ahead) = self.stored[self.at.min(self.stored.len())..].iter().take(WINDOW).position(|d| d.0 == key)
+        {
             return Some(self.at + ahead);
         }
         if self.stored.is_empty() {
@@ -125,9 +136,9 @@ impl ScopeState {
         self.seen.iter().map(|d| d.0).collect()
     }
 
-    /// The bytes to store, or `None` when they are stored already. `whole` says that the scope is what the slice holds
-    /// and no more; `gone` are the keys that left.
-    fn write(&self, whole: bool, gone: &KeySet) -> Option<Vec<u8>> {
+    /// What to store, or `None` when it is stored already. `whole` says that the scope is what the slice holds and no
+    /// more; `gone` are the keys that left.
+    fn write(&self, whole: bool, gone: &KeySet) -> Option<Write> {
         let kept: Vec<Digest>;
         let next: &[Digest] = if whole && !self.twice {
             &self.seen
@@ -139,13 +150,34 @@ impl ScopeState {
         if exact == self.exact && next == self.stored {
             return None;
         }
+        if let Some(patch) = self.patched(next).filter(|_| exact == self.exact) {
+            return Some(Write::Patch(patch));
+        }
         let mut bytes = Vec::with_capacity(HEADER.len() + 16 * next.len());
         bytes.extend_from_slice(&HEADER);
         bytes[2] = u8::from(exact);
         for (key, row) in next {
             bytes.extend_from_slice(&(u128::from(*key) << 64 | u128::from(*row)).to_le_bytes());
         }
-        Some(bytes)
+        Some(Write::Whole(bytes))
+    }
+
+    /// The patch that makes `next` of what is stored, unless it grows beyond an eighth of the list or keys moved.
+    fn patched(&self, next: &[Digest]) -> Option<Vec<u8>> {
+        if next.len() != self.stored.len() {
+            return None;
+        }
+        let mut patch = self.patch.clone();
+        for (place, (new, old)) in (0_u32..).zip(next.iter().zip(&self.stored)) {
+            if new != old {
+                if new.0 != old.0 || patch.len() > 2 * next.len() {
+                    return None;
+                }
+                patch.extend_from_slice(&place.to_le_bytes());
+                patch.extend_from_slice(&new.1.to_le_bytes());
+            }
+        }
+        Some(patch)
     }
 
     /// The last digest of each key, in order of first sight; what is stored comes first unless the slice is all.
@@ -164,6 +196,12 @@ impl ScopeState {
         }
         out
     }
+}
+
+/// How a scope is saved: a list that is rewritten whole costs 16 bytes a row, and most slices change few rows.
+enum Write {
+    Whole(Vec<u8>),
+    Patch(Vec<u8>),
 }
 
 /// Version 1 of the stored form: a mark, the version, whether the list is exact, then 16 bytes a row.
@@ -201,7 +239,7 @@ impl Store {
         .await
         .map_err(|e| fault(what, e))?;
         let rows = sqlx::query(AssertSqlSafe(format!(
-            "select scope, digests from {} where dataset = $1 and scope = any($2) order by scope for update",
+            "select scope, digests, patch from {} where dataset = $1 and scope = any($2) order by scope for update",
             self.table
         )))
         .bind(dataset)
@@ -213,7 +251,8 @@ impl Store {
             .map(|row| {
                 let scope: String = row.try_get(0).map_err(|e| fault(what, e))?;
                 let bytes: &[u8] = row.try_get(1).map_err(|e| fault(what, e))?;
-                let state = if trust { ScopeState::read(bytes) } else { ScopeState::unknown(false) };
+                let patch: &[u8] = row.try_get(2).map_err(|e| fault(what, e))?;
+                let state = if trust { ScopeState::read(bytes, patch) } else { ScopeState::unknown(false) };
                 Ok::<_, Fault>((scope, state))
             })
             .collect()
@@ -229,27 +268,32 @@ impl Store {
         gone: &HashMap<String, KeySet>,
     ) -> Result<()> {
         let none = KeySet::default();
-        let (names, digests): (Vec<&str>, Vec<Vec<u8>>) = scopes
-            .iter()
-            .filter_map(|(name, state)| {
-                let bytes = state.write(whole.contains(name.as_str()), gone.get(name).unwrap_or(&none))?;
-                Some((name.as_str(), bytes))
-            })
-            .unzip();
-        if names.is_empty() {
-            return Ok(());
+        let (mut lists, mut patches) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+        for (name, state) in scopes {
+            let (into, bytes) = match state.write(whole.contains(name.as_str()), gone.get(name).unwrap_or(&none)) {
+                None => continue,
+                Some(Write::Whole(bytes)) => (&mut lists, bytes),
+                Some(Write::Patch(bytes)) => (&mut patches, bytes),
+            };
+            into.0.push(name.as_str());
+            into.1.push(bytes);
         }
-        sqlx::query(AssertSqlSafe(format!(
-            "update {} d set digests = n.digests, updated_at = now() \
-             from unnest($2::text[], $3::bytea[]) n (scope, digests) where d.dataset = $1 and d.scope = n.scope",
-            self.table
-        )))
-        .bind(dataset)
-        .bind(names)
-        .bind(digests)
-        .execute(tx)
-        .await
-        .map_err(|e| fault("cannot save what was written", e))?;
+        for ((names, bytes), set) in [(lists, "digests = n.bytes, patch = ''"), (patches, "patch = n.bytes")] {
+            if names.is_empty() {
+                continue;
+            }
+            sqlx::query(AssertSqlSafe(format!(
+                "update {} d set {set}, updated_at = now() \
+                 from unnest($2::text[], $3::bytea[]) n (scope, bytes) where d.dataset = $1 and d.scope = n.scope",
+                self.table
+            )))
+            .bind(dataset)
+            .bind(names)
+            .bind(bytes)
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| fault("cannot save what was written", e))?;
+        }
         Ok(())
     }
 

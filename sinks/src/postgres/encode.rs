@@ -162,7 +162,6 @@ fn put(out: &mut [u8], place: &mut usize, bytes: &[u8]) {
     *place += bytes.len();
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "N is 1, 4 or 8")]
 fn fixed<const N: usize>(out: &mut [u8], place: &mut usize, bytes: [u8; N]) {
     put(out, place, &(N as i32).to_be_bytes());
     put(out, place, &bytes);
@@ -189,35 +188,31 @@ impl Numeric {
     fn of(hundredths: i128) -> Self {
         let mut rest = hundredths.unsigned_abs();
         let mut groups = [0; 11];
-        #[expect(clippy::cast_possible_truncation, reason = "remainders are below 10,000")]
-        {
-            groups[0] = (rest % 100) as u16 * 100;
-            rest /= 100;
-            let mut len = 1;
-            if let Ok(mut small) = u64::try_from(rest) {
-                while small > 0 {
-                    groups[len] = (small % 10_000) as u16;
-                    small /= 10_000;
-                    len += 1;
-                }
-            } else {
-                while rest > 0 {
-                    groups[len] = (rest % 10_000) as u16;
-                    rest /= 10_000;
-                    len += 1;
-                }
+        groups[0] = (rest % 100) as u16 * 100;
+        rest /= 100;
+        // A value below one has no group before the point.
+        let mut len = 1;
+        if let Ok(mut small) = u64::try_from(rest) {
+            while small > 0 {
+                groups[len] = (small % 10_000) as u16;
+                small /= 10_000;
+                len += 1;
             }
-            let skip = groups[..len].iter().take_while(|g| **g == 0).count();
-            // A value below one has no group before the point.
-            Self { groups, len, skip, negative: hundredths < 0 }
+        } else {
+            while rest > 0 {
+                groups[len] = (rest % 10_000) as u16;
+                rest /= 10_000;
+                len += 1;
+            }
         }
+        let skip = groups[..len].iter().take_while(|g| **g == 0).count();
+        Self { groups, len, skip, negative: hundredths < 0 }
     }
 
     fn size(&self) -> usize {
         8 + 2 * (self.len - self.skip)
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "at most eleven groups")]
     fn write(&self, out: &mut [u8], place: &mut usize) {
         let digits = self.len - self.skip;
         let weight = self.len as i16 - 2;

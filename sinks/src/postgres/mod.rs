@@ -12,6 +12,7 @@ mod tables;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
@@ -24,7 +25,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgPool};
 
 use self::digests::{KeySet, ScopeState, Store};
 use self::names::literal;
@@ -33,6 +34,8 @@ pub use self::serving::{create_views, migrate};
 use self::table::{Load, Table};
 use crate::{Abilities, Receipt, Sink, Target, rows};
 
+/// How long a server may take to answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows held in memory before they go to the server, over all tables, in bytes of Arrow.
 const BUFFER_BYTES: usize = 16 << 20;
 /// Bytes handed to the connection at once.
@@ -81,7 +84,9 @@ impl Component for Postgres {
 
     async fn open(config: Config, _env: Env) -> Result<Box<dyn Sink>> {
         let Some(url) = config.url else {
-            return Err(Fault::user("the sink `postgres` was given no `url`").hint("Name the database, as `env:DATABASE_URL`."));
+            return Err(
+                Fault::user("the sink `postgres` was given no `url`").hint("Name the database, as `env:DATABASE_URL`.")
+            );
         };
         let url = match url.split_once(':') {
             Some(("env" | "file", _)) => resolved(&SecretRef::parse(&url)?)?,
@@ -91,16 +96,8 @@ impl Component for Postgres {
             Fault::user("the database URL is not one that PostgreSQL understands")
                 .hint("Write it as `postgres://user:password@host:5432/name`.")
         })?;
-        let pool = PgPoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(std::time::Duration::from_secs(10))
-            .connect_lazy_with(options.application_name("propflow"));
-        let options = Options {
-            schema: config.schema,
-            ledger: false,
-            verify: config.verify,
-            ..Options::default()
-        };
+        let pool = PgPoolOptions::new().connect_lazy_with(options.application_name("propflow"));
+        let options = Options { schema: config.schema, ledger: false, verify: config.verify, ..Options::default() };
         Ok(Box::new(PostgresSink::new(pool, options)))
     }
 
@@ -161,7 +158,10 @@ pub struct PostgresSink {
 
 impl fmt::Debug for PostgresSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresSink").field("options", &self.options).field("slice", &self.slice).finish_non_exhaustive()
+        f.debug_struct("PostgresSink")
+            .field("options", &self.options)
+            .field("slice", &self.slice)
+            .finish_non_exhaustive()
     }
 }
 
@@ -179,11 +179,20 @@ impl PostgresSink {
         }
     }
 
+    /// A connection besides the pool's: one whose loss is known at once, and whose end ends its transaction.
+    async fn connect(&self) -> Result<PgConnection> {
+        let options = self.pool.connect_options();
+        match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await {
+            Ok(connection) => connection.map_err(|e| fault("cannot connect to PostgreSQL", e)),
+            Err(_) => Err(Fault::remote("cannot connect to PostgreSQL: no answer")
+                .hint("Check that the server runs and that the address is right.")),
+        }
+    }
+
     /// The sink's own connection, out of a transaction or in one.
     async fn connection(&mut self) -> Result<&mut PgConnection> {
         if self.connection.is_none() {
-            let connection = self.pool.acquire().await.map_err(|e| fault("cannot connect to PostgreSQL", e))?;
-            self.connection = Some(connection.detach());
+            self.connection = Some(self.connect().await?);
             self.open = false;
         }
         self.connection.as_mut().ok_or_else(|| Fault::us("the connection to PostgreSQL is gone"))
@@ -224,6 +233,10 @@ impl PostgresSink {
             Some(direct) => direct,
             None => {
                 let direct = claim_empty(tx, table).await?;
+                if direct && table.digested().is_some() {
+                    // Should someone have emptied the table, the digests of all its scopes are wrong, not only of ours.
+                    self.digests.forget(tx, std::slice::from_ref(&table.digest_name)).await?;
+                }
                 table.load.direct = Some(direct);
                 direct
             }
@@ -343,15 +356,15 @@ impl Sink for PostgresSink {
     }
 
     async fn check(&self) -> Result<()> {
-        let what = "cannot reach PostgreSQL";
-        let mut connection = self.pool.acquire().await.map_err(|e| fault(what, e))?;
+        let what = "cannot look at PostgreSQL";
+        let mut connection = self.connect().await?;
         let (read_only, may_create): (bool, bool) = sqlx::query_as(
             "select current_setting('transaction_read_only')::bool, \
              case when exists (select from pg_namespace where nspname = $1) then has_schema_privilege($1, 'create') \
              else has_database_privilege(current_database(), 'create') end",
         )
         .bind(&self.options.schema)
-        .fetch_one(&mut *connection)
+        .fetch_one(&mut connection)
         .await
         .map_err(|e| fault(what, e))?;
         if read_only {
@@ -371,18 +384,22 @@ impl Sink for PostgresSink {
         let mut tables = BTreeMap::new();
         for target in targets {
             if let Some(c) = target.dataset.columns.iter().find(|c| c.key && c.kind == Kind::Json) {
-                return Err(Fault::user(format!("`{}.{}`: a JSON document cannot be a key", target.dataset.name, c.name)));
+                return Err(Fault::user(format!(
+                    "`{}.{}`: a JSON document cannot be a key",
+                    target.dataset.name, c.name
+                )));
             }
             tables.insert(target.dataset.name.clone(), Table::new(target, &self.options.schema)?);
         }
         let schema = quote(&self.options.schema)?;
-        let mut tx = self.pool.begin().await.map_err(|e| fault("cannot connect to PostgreSQL", e))?;
+        let mut connection = self.connect().await?;
+        let mut tx = connection.begin().await.map_err(|e| fault("cannot prepare the tables", e))?;
         let made = tables::prepare(&mut tx, &self.options.schema, targets).await?;
         if !self.options.ledger {
             self.digests.table = format!("{schema}.propflow_digests");
             let sql = format!(
                 "create table if not exists {} (dataset text not null, scope text not null, digests bytea not null, \
-                 updated_at timestamptz not null default now(), primary key (dataset, scope)); \
+                 patch bytea not null default '', updated_at timestamptz not null default now(), primary key (dataset, scope)); \
                  alter table {0} alter column digests set storage external",
                 self.digests.table
             );
@@ -462,7 +479,10 @@ async fn lock_scopes(
     scopes.dedup();
     let locked = digests.lock(tx, &table.digest_name, &scopes, trust && !empty).await?;
     // In an empty table nothing was written, whatever the digests say: someone may have emptied it.
-    table.load.scopes.extend(locked.into_iter().map(|(s, state)| (s, if empty { ScopeState::unknown(true) } else { state })));
+    table
+        .load
+        .scopes
+        .extend(locked.into_iter().map(|(s, state)| (s, if empty { ScopeState::unknown(true) } else { state })));
     Ok(())
 }
 
@@ -494,6 +514,7 @@ fn choose(table: &mut Table, batch: &RecordBatch) -> Vec<u32> {
     }
     let keys = rows::key_hashes(&table.dataset, batch);
     let Some(values) = table.digested().and_then(|c| scope_values(batch, c)).cloned() else {
+        table.load.fresh = true;
         for key in keys {
             table.load.twice |= !table.load.keys.insert(key);
         }
@@ -509,20 +530,23 @@ fn choose(table: &mut Table, batch: &RecordBatch) -> Vec<u32> {
         while end < values.len() && values.is_valid(end).then(|| values.value(end)) == scope {
             end += 1;
         }
+        let first = u32::try_from(at).unwrap_or(u32::MAX);
         let state = scope.and_then(|s| table.load.scopes.get_mut(s));
         match state {
             Some(state) => {
-                for row in at..end {
-                    if state.take((keys[row], hashes[row])) {
-                        send.push(u32::try_from(row).unwrap_or(u32::MAX));
+                for (row, digest) in (first..).zip(keys[at..end].iter().copied().zip(hashes[at..end].iter().copied())) {
+                    if state.take(digest) {
+                        send.push(row);
                     }
                 }
                 table.load.twice |= state.twice;
+                table.load.fresh |= state.fresh;
             }
             None => {
-                for row in at..end {
-                    table.load.twice |= !table.load.keys.insert(keys[row]);
-                    send.push(u32::try_from(row).unwrap_or(u32::MAX));
+                table.load.fresh = true;
+                for (row, key) in (first..).zip(&keys[at..end]) {
+                    table.load.twice |= !table.load.keys.insert(*key);
+                    send.push(row);
                 }
             }
         }
@@ -580,6 +604,7 @@ async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &s
     if table.load.ordinal >= ANALYZE_ROWS {
         tables::run(tx, what, table.sql.analyze_stage.clone()).await?;
     }
+    join_by(tx, table, table.load.ordinal, what).await?;
     let receipt = &mut table.load.receipt;
     if table.mode == WriteMode::Append {
         receipt.inserted += sqlx::query(AssertSqlSafe(table.sql.insert.clone()))
@@ -594,8 +619,15 @@ async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &s
         tables::run(tx, what, table.sql.dedupe.clone()).await?;
     }
     if table.mode != WriteMode::History {
+        let mut updated = 0;
         if let Some(update) = &table.sql.update {
-            receipt.updated += tables::run(tx, what, update.clone()).await?;
+            updated = tables::run(tx, what, update.clone()).await?;
+            receipt.updated += updated;
+        }
+        // Rows that the digests know were live, and each of them differed: there is nothing to bring back or to add.
+        // Were they not, someone else took rows away, and those are missed here.
+        if !table.load.fresh && !table.load.twice && i64::try_from(updated) == Ok(table.load.ordinal) {
+            return Ok(());
         }
         receipt.inserted += tables::run(tx, what, table.sql.restore.clone()).await?;
     }
@@ -613,6 +645,19 @@ async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &s
     Ok(())
 }
 
+/// Tells the planner, which knows neither table well, how to join `rows` staged rows: an index probe costs about what
+/// the scan of a page does.
+async fn join_by(tx: &mut PgConnection, table: &Table, rows: i64, what: &str) -> Result<()> {
+    let pages: i64 = sqlx::query_scalar(AssertSqlSafe(table.sql.pages.clone()))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| fault(what, e))?;
+    let scan = if rows < pages { "off" } else { "on" };
+    tables::run(tx, what, format!("set local enable_hashjoin = {scan}; set local enable_mergejoin = {scan}"))
+        .await
+        .map(|_| ())
+}
+
 /// Marks the rows that left their scope. Gives the hashes of their keys by scope.
 async fn withdraw(
     tx: &mut PgConnection,
@@ -621,10 +666,8 @@ async fn withdraw(
     what: &str,
 ) -> Result<HashMap<String, KeySet>> {
     let mut gone: HashMap<String, KeySet> = HashMap::new();
-    let open: Vec<&Scope> = complete
-        .iter()
-        .filter(|s| table.load.scopes.get(&s.value).is_some_and(ScopeState::may_have_left))
-        .collect();
+    let open: Vec<&Scope> =
+        complete.iter().filter(|s| table.load.scopes.get(&s.value).is_some_and(ScopeState::may_have_left)).collect();
     let (Some(column), false) = (table.dataset.scope.clone(), open.is_empty()) else { return Ok(gone) };
     let wanted: HashMap<&str, &Scope> = open.iter().map(|s| (s.value.as_str(), *s)).collect();
     let mut keys = table.dataset.clone();
@@ -676,6 +719,8 @@ async fn withdraw(
     bytes.extend_from_slice(&encode::TRAILER);
     tables::run(tx, what, format!("{}; {}", table.sql.create_stage, table.sql.clear_stage)).await?;
     copy_in(tx, &table.sql.copy_stage_keys, &bytes).await.map_err(|e| fault(what, e))?;
+    let count = gone.values().map(KeySet::len).sum::<usize>();
+    join_by(tx, table, i64::try_from(count).unwrap_or(i64::MAX), what).await?;
     table.load.receipt.deleted += tables::run(tx, what, table.sql.mark_deleted.clone()).await?;
     Ok(gone)
 }

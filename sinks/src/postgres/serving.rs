@@ -23,20 +23,21 @@ const READER: &str = "propflow_reader";
 pub async fn migrate(pool: &PgPool) -> Result<()> {
     let what = "cannot look at the serving views";
     let stamp = format!("propflow: views of readers, made from catalog {:016x}", digest());
-    let found: Option<String> = sqlx::query_scalar("select obj_description(to_regnamespace('serving'), 'pg_namespace')")
-        .fetch_one(pool)
-        .await
-        .map_err(|e| fault(what, e))?;
+    let found: Option<String> =
+        sqlx::query_scalar("select obj_description(to_regnamespace('serving'), 'pg_namespace')")
+            .fetch_one(pool)
+            .await
+            .map_err(|e| fault(what, e))?;
     if found.as_deref() == Some(&stamp) {
         return Ok(());
     }
-    let targets: Vec<Target> =
-        stored().into_iter().map(|dataset| Target { mode: dataset.mode, dataset }).collect();
+    let targets: Vec<Target> = stored().into_iter().map(|dataset| Target { mode: dataset.mode, dataset }).collect();
     let mut sink = PostgresSink::new(pool.clone(), Options { ledger: true, ..Options::default() });
     sink.prepare(&targets).await?;
     let mut connection = pool.acquire().await.map_err(|e| fault(what, e))?;
     create_views(&mut connection).await?;
-    run(&mut connection, "cannot mark the serving views", format!("comment on schema serving is {}", literal(&stamp))).await?;
+    run(&mut connection, "cannot mark the serving views", format!("comment on schema serving is {}", literal(&stamp)))
+        .await?;
     Ok(())
 }
 
@@ -62,8 +63,12 @@ pub async fn create_views(connection: &mut PgConnection) -> Result<()> {
     for view in VIEWS {
         let dataset = view.dataset().ok_or_else(|| Fault::us(format!("the view `{}` has no dataset", view.name)))?;
         let (name, table) = (format!("serving.{}", quote(view.name)?), format!("core.{}", quote(&dataset.name)?));
-        let columns =
-            dataset.columns.iter().map(|c| Ok(format!("t.{}", quote(&c.name)?))).collect::<Result<Vec<_>>>()?.join(", ");
+        let columns = dataset
+            .columns
+            .iter()
+            .map(|c| Ok(format!("t.{}", quote(&c.name)?)))
+            .collect::<Result<Vec<_>>>()?
+            .join(", ");
         let live = if dataset.mode == WriteMode::History {
             ""
         } else {

@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use catalog::{Dataset, Result, WriteMode};
 
 use super::digests::{KeySet, ScopeState};
-use super::names::quote;
+use super::names::{literal, quote};
 use super::tables::{SLICE, sql_type};
 use crate::{Receipt, Target, rows};
 
@@ -36,6 +36,8 @@ pub(crate) struct Load {
     /// Keys so far, where no digests tell whether one came twice.
     pub(crate) keys: KeySet,
     pub(crate) twice: bool,
+    /// Whether a key came that the table may not have.
+    pub(crate) fresh: bool,
     pub(crate) receipt: Receipt,
 }
 
@@ -64,6 +66,7 @@ impl Table {
 pub(crate) struct Statements {
     pub(crate) table: String,
     pub(crate) lock: String,
+    pub(crate) pages: String,
     pub(crate) is_empty: String,
     pub(crate) copy_direct: String,
     pub(crate) create_stage: String,
@@ -144,6 +147,7 @@ impl Statements {
         };
         Ok(Self {
             lock: format!("lock table {table} in share row exclusive mode nowait"),
+            pages: format!("select pg_relation_size({}::regclass) / 8192", literal(&table)),
             is_empty: format!("select not exists (select from {table})"),
             copy_direct: format!("copy {table} ({columns}) from stdin (format binary)"),
             create_stage: format!(

@@ -52,7 +52,9 @@ pub(crate) async fn prepare(tx: &mut PgConnection, schema: &str, targets: &[Targ
     let mut changes = Vec::new();
     let mut made = Vec::new();
     // Two processes that start together take turns.
-    tx.execute("select pg_advisory_xact_lock(hashtextextended('propflow.prepare', 0))").await.map_err(|e| fault(what, e))?;
+    tx.execute("select pg_advisory_xact_lock(hashtextextended('propflow.prepare', 0))")
+        .await
+        .map_err(|e| fault(what, e))?;
     if !exists(tx, "select exists (select from pg_namespace where nspname = $1)", schema).await? {
         statements.push(format!("create schema {}", quote(schema)?));
     }
