@@ -120,7 +120,9 @@ impl App {
                 .hint(names::hint(name, known.iter().map(String::as_str))));
         }
         let (mut plans, faults) = plan::check(&wanted).await;
-        if faults.is_empty() && let Some(plan) = plans.pop() {
+        if faults.is_empty()
+            && let Some(plan) = plans.pop()
+        {
             return Ok(plan);
         }
         Err(all_of(&faults))
@@ -146,11 +148,10 @@ impl App {
         let entry = connectors::find(&spec.source.connector)
             .ok_or_else(|| Fault::us(format!("connector `{}` has left the registry", spec.source.connector)))?;
         let source = entry.open(Value::Object(spec.source.settings.clone()), env(&world, spec.connection())).await?;
-        let stream = source
-            .streams()
-            .into_iter()
-            .find(|s| s.name == spec.source.stream)
-            .ok_or_else(|| Fault::us(format!("connector `{}` has lost stream `{}`", entry.name, spec.source.stream)))?;
+        let stream =
+            source.streams().into_iter().find(|s| s.name == spec.source.stream).ok_or_else(|| {
+                Fault::us(format!("connector `{}` has lost stream `{}`", entry.name, spec.source.stream))
+            })?;
         let freshness_limit_secs = i64::from(spec.freshness.limit_hours) * 3600;
         let mut opened = Vec::new();
         for sink in &spec.sinks {
@@ -201,7 +202,8 @@ async fn open_sink(
         let options = sinks::postgres::Options::of_ledger(settings, freshness_limit_secs)?;
         return Ok(Box::new(sinks::postgres::PostgresSink::new(database.pool.clone(), options)));
     }
-    let entry = sinks::find(&spec.sink).ok_or_else(|| Fault::us(format!("sink `{}` has left the registry", spec.sink)))?;
+    let entry =
+        sinks::find(&spec.sink).ok_or_else(|| Fault::us(format!("sink `{}` has left the registry", spec.sink)))?;
     entry.open(Value::Object(spec.settings.clone()), env(world, &spec.sink)).await
 }
 

@@ -7,8 +7,8 @@ use sinks::{Sink, Target};
 use uuid::Uuid;
 
 use crate::app::Database;
-use crate::plan::Plan;
 use crate::lake;
+use crate::plan::Plan;
 
 /// What a restore found and did.
 #[derive(Debug, Clone, Default)]
@@ -40,8 +40,11 @@ pub async fn from_lake(
         .find(|s| s.sink == "parquet")
         .and_then(|s| s.settings.get("path").and_then(Value::as_str))
         .ok_or_else(|| {
-            Fault::user(format!("`{}` reads a vendor without a past and writes no lake, so there is nothing to backfill from", plan.spec.name))
-                .hint("Add a `parquet` sink; from then on the lake keeps what was observed.")
+            Fault::user(format!(
+                "`{}` reads a vendor without a past and writes no lake, so there is nothing to backfill from",
+                plan.spec.name
+            ))
+            .hint("Add a `parquet` sink; from then on the lake keeps what was observed.")
         })?;
     let context = transforms::session().map_err(|e| Fault::us("no SQL session can be made").because(e))?;
     let present = lake::register(&context, root).await?;
@@ -55,7 +58,10 @@ pub async fn from_lake(
         }
         // The key holds the version, so an upsert adds what is missing and changes nothing else.
         let upsert = Target { dataset: target.dataset.clone(), mode: WriteMode::Upsert };
-        let mut sink = sinks::postgres::PostgresSink::new(database.pool.clone(), sinks::postgres::Options { ledger: false, ..sinks::postgres::Options::default() });
+        let mut sink = sinks::postgres::PostgresSink::new(
+            database.pool.clone(),
+            sinks::postgres::Options { ledger: false, ..sinks::postgres::Options::default() },
+        );
         sink.prepare(&[upsert]).await?;
         let id = SliceId { run: Uuid::now_v7(), number: 0 };
         sink.begin(id).await?;
@@ -88,7 +94,9 @@ async fn observations(
         .version_column
         .as_deref()
         .ok_or_else(|| Fault::us(format!("history dataset `{}` has no version column", dataset.name)))?;
-    let failed = |e: datafusion::error::DataFusionError| Fault::remote(format!("the lake's `{}` cannot be read", dataset.name)).because(e);
+    let failed = |e: datafusion::error::DataFusionError| {
+        Fault::remote(format!("the lake's `{}` cannot be read", dataset.name)).because(e)
+    };
     let columns: Vec<String> = dataset.columns.iter().map(|c| format!("\"{}\"", c.name)).collect();
     let sql = format!(
         "select {} from \"{}\" where \"{version}\" >= timestamp '{}' and \"{version}\" < timestamp '{}' order by \"{version}\"",

@@ -19,7 +19,8 @@ use crate::{names, show, spec};
 
 /// Notes in the audit trail what a person did by hand.
 pub async fn audit(database: &Database, action: &str, subject: &str, asked: Value) -> Result<()> {
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map_or("unknown".to_owned(), |u| u.name);
+    let user =
+        nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map_or("unknown".to_owned(), |u| u.name);
     let host = nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_default();
     let actor = format!("{user}@{host}");
     let entry = Entry { actor: &actor, action, subject, after: Some(asked), ..Entry::default() };
@@ -90,7 +91,10 @@ pub async fn status(
         })
         .collect();
     if as_json {
-        return print(out, format_args!("{}", json!({ "run": to_json(&found)?, "notes": to_json(&notes)?, "slices": slices })));
+        return print(
+            out,
+            format_args!("{}", json!({ "run": to_json(&found)?, "notes": to_json(&notes)?, "slices": slices })),
+        );
     }
     print(out, format_args!("{}", show::runs(std::slice::from_ref(&found))))?;
     if let Some(hint) = &found.hint {
@@ -241,12 +245,15 @@ pub async fn list(app: &App, name: Option<&str>, as_json: bool, out: &mut dyn Wr
             Some((word("name"), word("about"), f.place.clone()))
         })
         .collect();
-    let about = |entries: Vec<(&str, &str)>| entries.into_iter().map(|(n, a)| json!({ "name": n, "about": a })).collect::<Vec<_>>();
+    let about = |entries: Vec<(&str, &str)>| {
+        entries.into_iter().map(|(n, a)| json!({ "name": n, "about": a })).collect::<Vec<_>>()
+    };
     let connectors: Vec<_> = connectors::ALL.iter().map(|e| (e.name, e.about)).collect();
     let sinks: Vec<_> = sinks::ALL.iter().map(|e| (e.name, e.about)).collect();
     let models: Vec<_> = transforms::models::all()?.into_iter().map(|m| (m.name.as_str(), m.about.as_str())).collect();
     if as_json {
-        let pipelines: Vec<_> = pipelines.iter().map(|(n, a, p)| json!({ "name": n, "about": a, "place": p })).collect();
+        let pipelines: Vec<_> =
+            pipelines.iter().map(|(n, a, p)| json!({ "name": n, "about": a, "place": p })).collect();
         return print(
             out,
             format_args!(
@@ -272,7 +279,9 @@ pub async fn list(app: &App, name: Option<&str>, as_json: bool, out: &mut dyn Wr
 }
 
 fn list_one(name: &str, out: &mut dyn Write) -> Result<()> {
-    let schema = connectors::find(name).map(|e| (e.about, e.schema())).or_else(|| sinks::find(name).map(|e| (e.about, e.schema())));
+    let schema = connectors::find(name)
+        .map(|e| (e.about, e.schema()))
+        .or_else(|| sinks::find(name).map(|e| (e.about, e.schema())));
     let Some((about, schema)) = schema else {
         let known = connectors::ALL.iter().map(|e| e.name).chain(sinks::ALL.iter().map(|e| e.name));
         return Err(Fault::user(format!("there is no connector or sink `{name}`")).hint(names::hint(name, known)));

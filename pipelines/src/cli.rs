@@ -239,9 +239,11 @@ fn stop_on_signal() -> CancellationToken {
 
 fn start_logs(json: bool) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("PROPFLOW_LOG").unwrap_or_else(|_| EnvFilter::new("warn,propflow=warn,sqlx=error"));
+    let filter =
+        EnvFilter::try_from_env("PROPFLOW_LOG").unwrap_or_else(|_| EnvFilter::new("warn,propflow=warn,sqlx=error"));
     let ansi = io::stderr().is_terminal();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).with_ansi(ansi);
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).with_ansi(ansi);
     // A second start happens only in tests, which keep the first one.
     let _ = if json { logs.json().try_init() } else { logs.try_init() };
 }
@@ -267,7 +269,9 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             database.close().await;
             end.map(|()| End::Done)
         }
-        Command::Backfill { pipeline, from, to, dry_run } => backfill(&app, &pipeline, from, to, dry_run, common.json, out, stop).await,
+        Command::Backfill { pipeline, from, to, dry_run } => {
+            backfill(&app, &pipeline, from, to, dry_run, common.json, out, stop).await
+        }
         Command::Copy { source, dest, only, currency, region } => {
             let began = Instant::now();
             let summary = copy(&app, Copy { source, dest, only, currency, region }, stop).await?;
@@ -281,8 +285,18 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             ask(&app, &mut options, out).await?;
             Ok(End::Done)
         }
-        Command::Status { run, pipeline, limit } => with_database(&app, async |database| books::status(database, run, pipeline.as_deref(), limit, common.json, &mut io::stdout()).await).await,
-        Command::Rejects(options) => with_database(&app, async |database| books::rejects(database, &options, common.json, &mut io::stdout()).await).await,
+        Command::Status { run, pipeline, limit } => {
+            with_database(&app, async |database| {
+                books::status(database, run, pipeline.as_deref(), limit, common.json, &mut io::stdout()).await
+            })
+            .await
+        }
+        Command::Rejects(options) => {
+            with_database(&app, async |database| {
+                books::rejects(database, &options, common.json, &mut io::stdout()).await
+            })
+            .await
+        }
         Command::Replay { pipeline } => {
             let database = app.database().await?;
             let only = books::scopes_to_replay(&database, &pipeline).await?;
@@ -295,7 +309,9 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             run_plan(&app, &pipeline, asked, common.json, out, stop).await
         }
         Command::Jobs { requeue } => {
-            let work = async |database: &Database| books::jobs(database, requeue.as_deref(), common.json, &mut io::stdout()).await;
+            let work = async |database: &Database| {
+                books::jobs(database, requeue.as_deref(), common.json, &mut io::stdout()).await
+            };
             with_database(&app, work).await
         }
         Command::List { name } => {
@@ -312,7 +328,8 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
         Command::Db => {
             let database = app.database().await?;
             if !database.is_private() {
-                return Err(Fault::user("`DATABASE_URL` is set, so there is no private database to run").hint("Unset it first."));
+                return Err(Fault::user("`DATABASE_URL` is set, so there is no private database to run")
+                    .hint("Unset it first."));
             }
             print(out, format_args!("DATABASE_URL={}", database.url))?;
             stop.cancelled().await;
@@ -360,7 +377,14 @@ async fn with_database(app: &App, work: impl AsyncFnOnce(&Database) -> Result<()
     result.map(|()| End::Done)
 }
 
-async fn run_plan(app: &App, name: &str, asked: Asked, json: bool, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
+async fn run_plan(
+    app: &App,
+    name: &str,
+    asked: Asked,
+    json: bool,
+    out: &mut dyn Write,
+    stop: &CancellationToken,
+) -> Result<End> {
     // The plan first: a bad file should not cost the start of a database.
     let plan = app.plan(name).await?;
     let database = app.database().await?;
@@ -428,7 +452,12 @@ async fn backfill_on(
         books::audit(database, "backfill", &plan.spec.name, json!({ "from": from, "to": to })).await?;
     }
     let (from_at, until) = (midnight(from), midnight(to) + chrono::TimeDelta::days(1));
-    let asked = Asked { trigger: "backfill".to_owned(), read: Read::Backfill { from: from_at, until }, only: Vec::new(), fresh: false };
+    let asked = Asked {
+        trigger: "backfill".to_owned(),
+        read: Read::Backfill { from: from_at, until },
+        only: Vec::new(),
+        fresh: false,
+    };
     let job = app.job(plan, database, asked).await?;
     if job.stream.backfill {
         if dry_run {
@@ -485,7 +514,13 @@ async fn check(app: &App, live: bool, json: bool, out: &mut dyn Write) -> Result
     }
     if json {
         let list: Vec<_> = faults.iter().map(|f| json!({ "error": f.chain(), "hint": f.hint })).collect();
-        print(out, format_args!("{}", json!({ "pipelines": plans.iter().map(|p| &p.spec.name).collect::<Vec<_>>(), "problems": list })))?;
+        print(
+            out,
+            format_args!(
+                "{}",
+                json!({ "pipelines": plans.iter().map(|p| &p.spec.name).collect::<Vec<_>>(), "problems": list })
+            ),
+        )?;
     } else {
         for plan in &plans {
             print(out, format_args!("ok: {} ({})", plan.spec.name, plan.place))?;

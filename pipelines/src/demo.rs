@@ -58,7 +58,13 @@ pub async fn demo(app: &App, options: Options, out: &mut dyn Write, stop: &Cance
     let end = result?;
     print(out, format_args!("\nThe demo took {:.1} s.", began.elapsed().as_secs_f64()))?;
     if let Some(kept) = &options.keep {
-        print(out, format_args!("The lake is in `{0}`; try: propflow sql --lake {0} \"select * from units limit 5\"", kept.display()))?;
+        print(
+            out,
+            format_args!(
+                "The lake is in `{0}`; try: propflow sql --lake {0} \"select * from units limit 5\"",
+                kept.display()
+            ),
+        )?;
     } else {
         print(out, format_args!("Nothing is left behind; `propflow demo --keep DIR` keeps the lake."))?;
     }
@@ -68,8 +74,9 @@ pub async fn demo(app: &App, options: Options, out: &mut dyn Write, stop: &Cance
 impl Stage {
     async fn set(url: Option<&str>) -> Result<Self> {
         let dir = scratch("demo");
-        std::fs::create_dir_all(&dir)
-            .map_err(|e| Fault::user(format!("`{}` cannot be made", dir.display())).hint("Check `TMPDIR`.").because(e))?;
+        std::fs::create_dir_all(&dir).map_err(|e| {
+            Fault::user(format!("`{}` cannot be made", dir.display())).hint("Check `TMPDIR`.").because(e)
+        })?;
         let Some(server) = url else {
             // The server's folder lies apart from the demo's: as root, it belongs to another user.
             let server = PrivatePostgres::start(&scratch("demo-pg"), Durability::Fast).await?;
@@ -79,9 +86,12 @@ impl Stage {
         };
         let name = format!("propflow_demo_{}", &Uuid::now_v7().simple().to_string()[..12]);
         admin(server, &format!("create database {name}")).await.map_err(|fault| {
-            fault.hint("The demo makes a database of its own on the server of `DATABASE_URL`: let its user create databases.")
+            fault.hint(
+                "The demo makes a database of its own on the server of `DATABASE_URL`: let its user create databases.",
+            )
         })?;
-        let mut scratch_url = url::Url::parse(server).map_err(|e| Fault::user("`DATABASE_URL` is not a URL").because(e))?;
+        let mut scratch_url =
+            url::Url::parse(server).map_err(|e| Fault::user("`DATABASE_URL` is not a URL").because(e))?;
         scratch_url.set_path(&name);
         let database = Database::open(Some(scratch_url.as_str())).await?;
         Ok(Self { database, dir, drop: Some((server.to_owned(), name)) })
@@ -117,16 +127,39 @@ async fn play(
 ) -> Result<End> {
     let say = |out: &mut dyn Write, text: std::fmt::Arguments<'_>| print(out, text);
     let today = app.clock.today(chrono_tz::UTC);
-    let world = World::generate(Shape { seed: options.seed, properties: options.properties, units: options.units, today });
-    let simulator = Simulator::start(world, ResManOptions { latency: Duration::from_millis(3), ..ResManOptions::default() }).await?;
-    say(out, format_args!("PostgreSQL    {}", if stage.drop.is_some() { "a scratch database on the server of DATABASE_URL" } else { "a private server, started for this demo" }))?;
-    say(out, format_args!("ResMan        simulated at {} (v1) and {} (v2)", simulator.base_url_v1(), simulator.base_url_v2()))?;
+    let world =
+        World::generate(Shape { seed: options.seed, properties: options.properties, units: options.units, today });
+    let simulator =
+        Simulator::start(world, ResManOptions { latency: Duration::from_millis(3), ..ResManOptions::default() })
+            .await?;
+    say(
+        out,
+        format_args!(
+            "PostgreSQL    {}",
+            if stage.drop.is_some() {
+                "a scratch database on the server of DATABASE_URL"
+            } else {
+                "a private server, started for this demo"
+            }
+        ),
+    )?;
+    say(
+        out,
+        format_args!(
+            "ResMan        simulated at {} (v1) and {} (v2)",
+            simulator.base_url_v1(),
+            simulator.base_url_v2()
+        ),
+    )?;
     say(out, format_args!("lake          {}\n", lake.display()))?;
 
     let specs = write_specs(&stage.dir, &simulator, lake)?;
     let app = App { specs: Some(specs), ..app.clone() };
 
-    say(out, format_args!("1. The morning pull, from the schedule through the job queue. One feed answers 502 at first."))?;
+    say(
+        out,
+        format_args!("1. The morning pull, from the schedule through the job queue. One feed answers 502 at first."),
+    )?;
     simulator.misbehave(
         Rule::on("MITS/GetMarketing4_0", Misbehaviour::ServerError { status: 502, retry_after_secs: None }).times(1),
     );
@@ -142,16 +175,21 @@ async fn play(
     });
     pull(&app, stage, out, stop).await?;
     if let Some((property, unit)) = &quoted {
-        let still: bool = sqlx::query_scalar("select exists (select from serving.available_units where property_id = $1 and unit_number = $2)")
-            .bind(property)
-            .bind(unit)
-            .fetch_one(&stage.database.pool)
-            .await
-            .map_err(|e| catalog::store::pg::fault("cannot read the serving tables", e))?;
+        let still: bool = sqlx::query_scalar(
+            "select exists (select from serving.available_units where property_id = $1 and unit_number = $2)",
+        )
+        .bind(property)
+        .bind(unit)
+        .fetch_one(&stage.database.pool)
+        .await
+        .map_err(|e| catalog::store::pg::fault("cannot read the serving tables", e))?;
         if still {
             return Err(Fault::us(format!("unit {unit} was let and is still offered")));
         }
-        say(out, format_args!("Unit {unit} was on offer in the morning and let at noon: the chatbot no longer sees it."))?;
+        say(
+            out,
+            format_args!("Unit {unit} was on offer in the morning and let at noon: the chatbot no longer sees it."),
+        )?;
     }
     let truth: usize = simulator.with_world(|w| w.properties.iter().map(|p| w.offered_units(&p.id).len()).sum());
     let served: i64 = sqlx::query_scalar("select count(*) from serving.available_units")
@@ -164,8 +202,22 @@ async fn play(
     }
 
     say(out, format_args!("\n3. Three questions of an analyst, in SQL over the lake and the serving tables.\n"))?;
-    ask(out, "What does the cheapest two-bedroom of each property cost, all required fees included?", None, CHEAPEST, &stage.database).await?;
-    ask(out, "How many units are on offer per floor plan size, and at which rent?", Some(lake), BY_SIZE, &stage.database).await?;
+    ask(
+        out,
+        "What does the cheapest two-bedroom of each property cost, all required fees included?",
+        None,
+        CHEAPEST,
+        &stage.database,
+    )
+    .await?;
+    ask(
+        out,
+        "How many units are on offer per floor plan size, and at which rent?",
+        Some(lake),
+        BY_SIZE,
+        &stage.database,
+    )
+    .await?;
     ask(out, "Which prices moved since the morning?", Some(lake), MOVED, &stage.database).await?;
 
     say(out, format_args!("4. The books."))?;
@@ -254,7 +306,17 @@ async fn pull(app: &App, stage: &Stage, out: &mut dyn Write, stop: &Cancellation
         if let Some(fault) = &run.fault {
             return Err(Fault::us(format!("the demo's run of `{}` failed: {fault}", run.pipeline)));
         }
-        print(out, format_args!("{} {} by {}: {} rows read, {} rejected", run.pipeline, run.status.as_str(), run.trigger, show::thousands(run.rows_read.unsigned_abs()), run.rows_rejected))?;
+        print(
+            out,
+            format_args!(
+                "{} {} by {}: {} rows read, {} rejected",
+                run.pipeline,
+                run.status.as_str(),
+                run.trigger,
+                show::thousands(run.rows_read.unsigned_abs()),
+                run.rows_rejected
+            ),
+        )?;
     }
     if new.is_empty() {
         return Err(Fault::us("the schedule started no run"));
@@ -263,9 +325,11 @@ async fn pull(app: &App, stage: &Stage, out: &mut dyn Write, stop: &Cancellation
 }
 
 async fn first_available(database: &Database) -> Result<Option<(String, String)>> {
-    let row = sqlx::query("select property_id, unit_number from serving.available_units order by property_id, unit_number limit 1")
-        .fetch_optional(&database.pool)
-        .await
-        .map_err(|e| catalog::store::pg::fault("cannot read the serving tables", e))?;
+    let row = sqlx::query(
+        "select property_id, unit_number from serving.available_units order by property_id, unit_number limit 1",
+    )
+    .fetch_optional(&database.pool)
+    .await
+    .map_err(|e| catalog::store::pg::fault("cannot read the serving tables", e))?;
     Ok(row.map(|r| (r.get("property_id"), r.get("unit_number"))))
 }

@@ -120,9 +120,9 @@ pub fn home() -> PathBuf {
     if geteuid().is_root() {
         return PathBuf::from("/var/lib/propflow");
     }
-    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"))
-    });
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share")));
     base.unwrap_or_else(std::env::temp_dir).join("propflow")
 }
 
@@ -138,7 +138,10 @@ fn find_binaries() -> Result<PathBuf> {
         return if complete(&dir) {
             Ok(dir)
         } else {
-            Err(Fault::user(format!("`PROPFLOW_PG_BIN` names `{}`, which has no `initdb` and `postgres`", dir.display())))
+            Err(Fault::user(format!(
+                "`PROPFLOW_PG_BIN` names `{}`, which has no `initdb` and `postgres`",
+                dir.display()
+            )))
         };
     }
     let mut found: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
@@ -203,7 +206,7 @@ fn make_dir(path: &Path, user: Option<&User>) -> Result<()> {
             let _ = fs::set_permissions(parent, fs::Permissions::from_mode(0o755));
         }
     }
-    let owner = user.map_or_else(|| geteuid(), |u| u.uid);
+    let owner = user.map_or_else(geteuid, |u| u.uid);
     let found = fs::metadata(path).map_err(|e| folder_fault(path, e))?;
     if let Some(user) = user {
         chown(path, Some(user.uid), Some(user.gid)).map_err(|e| folder_fault(path, e.into()))?;
@@ -235,9 +238,19 @@ fn as_user<'a>(command: &'a mut Command, user: Option<&User>) -> &'a mut Command
 fn make_cluster(bin: &Path, data: &Path, user: Option<&User>) -> Result<()> {
     make_dir(data, user)?;
     let mut command = Command::new(bin.join("initdb"));
-    command.args(["--username", NAME, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions", "--no-sync", "-D"]);
+    command.args([
+        "--username",
+        NAME,
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-instructions",
+        "--no-sync",
+        "-D",
+    ]);
     command.arg(data).stdin(Stdio::null()).env_remove("PGDATA");
-    let output = as_user(&mut command, user).output().map_err(|e| Fault::user("`initdb` cannot be started").because(e))?;
+    let output =
+        as_user(&mut command, user).output().map_err(|e| Fault::user("`initdb` cannot be started").because(e))?;
     if output.status.success() {
         return Ok(());
     }
@@ -258,7 +271,13 @@ fn spawn_server(
 ) -> Result<(Pid, JoinHandle<()>)> {
     let mut command = Command::new(bin.join("postgres"));
     command.arg("-D").arg(data).arg("-k").arg(socket_dir);
-    let mut settings = vec!["listen_addresses=", "shared_buffers=256MB", "max_wal_size=4GB", "max_connections=200", "log_min_messages=warning"];
+    let mut settings = vec![
+        "listen_addresses=",
+        "shared_buffers=256MB",
+        "max_wal_size=4GB",
+        "max_connections=200",
+        "log_min_messages=warning",
+    ];
     match durability {
         Durability::Full => settings.push("fsync=on"),
         Durability::Fast => settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"]),

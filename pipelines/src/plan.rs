@@ -77,7 +77,9 @@ async fn check_file(file: &SpecFile, faults: &mut Vec<Fault>) -> Option<Plan> {
         Ok(table) => table,
         Err(error) => {
             let line = error.span().map_or(0, |s| file.text[..s.start.min(file.text.len())].lines().count().max(1));
-            faults.push(Fault::user(format!("line {line}: {}", error.message().trim())).hint("The file must be valid TOML."));
+            faults.push(
+                Fault::user(format!("line {line}: {}", error.message().trim())).hint("The file must be valid TOML."),
+            );
             return None;
         }
     };
@@ -223,7 +225,9 @@ fn check_settings(
     let value = Value::Object(settings.clone());
     let before = faults.len();
     check_keys(&value, schema, schema, place, faults);
-    if faults.len() == before && let Err(fault) = check(&value) {
+    if faults.len() == before
+        && let Err(fault) = check(&value)
+    {
         faults.push(fault.at(format!("`{place}`")));
     }
     faults.len() == before
@@ -247,7 +251,8 @@ fn check_keys(value: &Value, schema: &Value, root: &Value, place: &str, faults: 
                 check_keys(item, inner, root, &place, faults);
             }
             None if schema.get("additionalProperties") == Some(&Value::Bool(false)) => faults.push(
-                Fault::user(format!("{}: unknown key", at(key))).hint(names::hint(key, known.keys().map(String::as_str))),
+                Fault::user(format!("{}: unknown key", at(key)))
+                    .hint(names::hint(key, known.keys().map(String::as_str))),
             ),
             None => {}
         }

@@ -12,7 +12,9 @@ use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use catalog::slice::Scope;
 use catalog::store::runs::{self, Status};
-use catalog::{Clock, Cursor, Dataset, Env, Fault, Note, Quota, Receipt, Reject, RejectKind, Result, Retry, Slice, SliceId};
+use catalog::{
+    Clock, Cursor, Dataset, Env, Fault, Note, Quota, Receipt, Reject, RejectKind, Result, Retry, Slice, SliceId,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use connectors::{Event, Read, Request, Source, Stream, guarded};
 use futures::StreamExt;
@@ -131,7 +133,11 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
         }
     }
     tracing::info!(pipeline.name = job.pipeline, run.id = %id, "run of `{}` {}", job.pipeline, if resumed.is_some() { "goes on" } else { "begins" });
-    world.observer.on(&Progress::Started { pipeline: &job.pipeline, run: id, resumed_at: resumed.as_ref().map(|_| next) });
+    world.observer.on(&Progress::Started {
+        pipeline: &job.pipeline,
+        run: id,
+        resumed_at: resumed.as_ref().map(|_| next),
+    });
     let mut summary = Summary {
         run: id,
         pipeline: job.pipeline.clone(),
@@ -156,8 +162,12 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
     world.observer.on(&Progress::Finished);
     let problem = outcome.as_ref().err();
     match problem {
-        Some(fault) => tracing::error!(pipeline.name = job.pipeline, run.id = %id, error = fault.chain(), "run of `{}` failed", job.pipeline),
-        None => tracing::info!(pipeline.name = job.pipeline, run.id = %id, "run of `{}` {}", job.pipeline, summary.status.as_str()),
+        Some(fault) => {
+            tracing::error!(pipeline.name = job.pipeline, run.id = %id, error = fault.chain(), "run of `{}` failed", job.pipeline)
+        }
+        None => {
+            tracing::info!(pipeline.name = job.pipeline, run.id = %id, "run of `{}` {}", job.pipeline, summary.status.as_str())
+        }
     }
     if let Some(pool) = &world.ledger {
         let closed = runs::finish(pool, id, summary.status, problem, world.clock.now()).await;
@@ -197,7 +207,8 @@ async fn slices(
         freshness_limit_secs: job.freshness_limit_secs,
         follows: matches!(job.read, Read::Changes { .. }).then(|| job.stream.name.to_owned()),
     };
-    let request = Request { stream: job.stream.name.to_owned(), read: job.read.clone(), resume, only: job.only.clone() };
+    let request =
+        Request { stream: job.stream.name.to_owned(), read: job.read.clone(), resume, only: job.only.clone() };
     let mut events = guarded(&job.stream, job.source.read(request));
     let mut pending = Pending::new(world.clock.now());
     let mut number = first;
@@ -258,9 +269,13 @@ impl Pending {
     fn drop_scope(&mut self, datasets: &[Dataset], scope: &str) -> Result<()> {
         self.complete.retain(|(_, s, _)| s != scope);
         for (name, batches) in &mut self.tables {
-            let Some(column) = datasets.iter().find(|d| &d.name == name).and_then(|d| d.scope.as_deref()) else { continue };
+            let Some(column) = datasets.iter().find(|d| &d.name == name).and_then(|d| d.scope.as_deref()) else {
+                continue;
+            };
             for batch in batches.iter_mut() {
-                let Some(values) = batch.column_by_name(column).and_then(|c| c.as_string_opt::<i32>()) else { continue };
+                let Some(values) = batch.column_by_name(column).and_then(|c| c.as_string_opt::<i32>()) else {
+                    continue;
+                };
                 let keep: BooleanArray = values.iter().map(|v| Some(v != Some(scope))).collect();
                 *batch = filter_record_batch(batch, &keep)?;
             }
@@ -331,7 +346,9 @@ impl Writer<'_> {
             }
             rows = sink.commit(&slice).await?;
         }
-        if keeper.is_none() && let Some(pool) = &self.world.ledger {
+        if keeper.is_none()
+            && let Some(pool) = &self.world.ledger
+        {
             let failed = |e| catalog::store::pg::fault("cannot write the slice into the ledger", e);
             let mut tx = pool.begin().await.map_err(failed)?;
             runs::commit_slice(&mut tx, &slice, &rows, self.freshness_limit_secs).await?;
@@ -359,9 +376,10 @@ impl Writer<'_> {
         for target in self.targets {
             let Some(column) = &target.dataset.scope else { continue };
             for (_, value, missing) in pending.complete.iter().filter(|(c, _, _)| c == column) {
-                let origins = target.dataset.origin.as_ref().filter(|_| !missing.is_empty()).map(|_| {
-                    wire.iter().map(|d| d.name.clone()).filter(|n| !missing.contains(&n.as_str())).collect()
-                });
+                let origins =
+                    target.dataset.origin.as_ref().filter(|_| !missing.is_empty()).map(|_| {
+                        wire.iter().map(|d| d.name.clone()).filter(|n| !missing.contains(&n.as_str())).collect()
+                    });
                 complete.entry(target.dataset.name.clone()).or_default().push(Scope { value: value.clone(), origins });
             }
         }
@@ -388,12 +406,13 @@ impl Lease {
         let failed = |e| catalog::store::pg::fault("cannot take the run's lease", e);
         // A connection of its own: one from the pool would hand the lock on with it.
         let mut connection = pool.acquire().await.map_err(failed)?.detach();
-        let taken: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('propflow run ' || $1 || $2::text, 0))")
-            .bind(pipeline)
-            .bind(request)
-            .fetch_one(&mut connection)
-            .await
-            .map_err(failed)?;
+        let taken: bool =
+            sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('propflow run ' || $1 || $2::text, 0))")
+                .bind(pipeline)
+                .bind(request)
+                .fetch_one(&mut connection)
+                .await
+                .map_err(failed)?;
         if taken {
             return Ok(Self { connection });
         }

@@ -97,9 +97,8 @@ impl Schedule {
         // `next_back` stays before the second that it is given.
         let end = self.last_wall_clock(until);
         let end = end.with_nanosecond(0).unwrap_or(end) + TimeDelta::seconds(1);
-        let newest = |cron: &cron::Schedule| {
-            cron.after(&end.and_utc()).next_back().map(|t| self.instant(t.naive_utc()))
-        };
+        let newest =
+            |cron: &cron::Schedule| cron.after(&end.and_utc()).next_back().map(|t| self.instant(t.naive_utc()));
         self.parsed.iter().filter_map(newest).max().filter(|t| *t > after && *t <= until)
     }
 

@@ -31,7 +31,9 @@ impl Observer for Bars {
         self.with(|slot| match progress {
             Progress::Started { pipeline, resumed_at, .. } => {
                 let bar = ProgressBar::new_spinner();
-                if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {wide_bar} {pos}/{len} {elapsed} {msg}") {
+                if let Ok(style) =
+                    ProgressStyle::with_template("{spinner} {prefix} {wide_bar} {pos}/{len} {elapsed} {msg}")
+                {
                     bar.set_style(style);
                 }
                 bar.set_prefix((*pipeline).to_owned());
@@ -72,7 +74,7 @@ pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);
@@ -152,7 +154,9 @@ pub fn notes(out: &mut dyn Write, notes: &[Note]) -> io::Result<()> {
 /// The run ledger as a table.
 pub fn runs(runs: &[Run]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(["run", "pipeline", "by", "status", "began", "took", "rows", "rejected", "why"]);
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_header(["run", "pipeline", "by", "status", "began", "took", "rows", "rejected", "why"]);
     for run in runs {
         let took = run.finished_at.map_or("–".to_owned(), |end| {
             let ms = (end - run.created_at).num_milliseconds();

@@ -102,7 +102,10 @@ pub async fn simulate(options: Options, out: &mut dyn Write, stop: &Cancellation
         },
     )
     .await?;
-    print(out, format_args!("# a simulated ResMan of {} properties; its credentials are invented", options.properties))?;
+    print(
+        out,
+        format_args!("# a simulated ResMan of {} properties; its credentials are invented", options.properties),
+    )?;
     for (name, value) in environment(&simulator) {
         print(out, format_args!("export {name}='{value}'"))?;
     }
@@ -150,11 +153,16 @@ pub fn write_specs(dir: &Path, simulator: &Simulator, lake: &Path) -> Result<Pat
             .text
             .parse::<toml::Table>()
             .map_err(|e| Fault::us("a built-in pipeline is not TOML").because(e))
-            .and_then(|t| serde_json::to_value(t).map_err(|e| Fault::us("a built-in pipeline has no JSON form").because(e)))?;
+            .and_then(|t| {
+                serde_json::to_value(t).map_err(|e| Fault::us("a built-in pipeline has no JSON form").because(e))
+            })?;
         let mut faults = Vec::new();
-        spec::interpolate(&mut table, "", &mut faults, &|name| variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()));
+        spec::interpolate(&mut table, "", &mut faults, &|name| {
+            variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())
+        });
         // The simulator has no limits to respect, and nobody wants to wait for a demo.
-        table["source"]["settings"]["limits"] = serde_json::json!({ "calls_per_sec": 1000, "burst": 100, "backoff_ms": 20 });
+        table["source"]["settings"]["limits"] =
+            serde_json::json!({ "calls_per_sec": 1000, "burst": 100, "backoff_ms": 20 });
         secrets_to_files(&mut table, dir, &variables).map_err(failed)?;
         let text = toml::to_string(&table).map_err(|e| Fault::us("a pipeline cannot be written as TOML").because(e))?;
         let name = table["name"].as_str().unwrap_or("pipeline").to_owned();

@@ -174,7 +174,12 @@ pub fn interpolate(value: &mut Value, place: &str, faults: &mut Vec<Fault>, look
         }
         Value::Object(map) => {
             for (key, item) in map {
-                interpolate(item, &if place.is_empty() { key.clone() } else { format!("{place}.{key}") }, faults, lookup);
+                interpolate(
+                    item,
+                    &if place.is_empty() { key.clone() } else { format!("{place}.{key}") },
+                    faults,
+                    lookup,
+                );
             }
         }
         _ => {}
@@ -186,9 +191,9 @@ fn expand(text: &str, lookup: &impl Fn(&str) -> Option<String>) -> Result<String
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         out.push_str(before);
-        let (inside, behind) = after.split_once('}').ok_or_else(|| {
-            Fault::user("a `${` is not closed").hint("Write `${NAME}` or `${NAME:-default}`.")
-        })?;
+        let (inside, behind) = after
+            .split_once('}')
+            .ok_or_else(|| Fault::user("a `${` is not closed").hint("Write `${NAME}` or `${NAME:-default}`."))?;
         let (name, default) = inside.split_once(":-").map_or((inside, None), |(n, d)| (n, Some(d)));
         let value = lookup(name).filter(|v| !v.is_empty()).or_else(|| default.map(str::to_owned));
         out.push_str(&value.ok_or_else(|| {

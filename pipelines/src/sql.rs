@@ -45,7 +45,7 @@ pub struct Options {
     /// The query. A file is a table by its quoted path: 'x.parquet', 'x.csv', 'x.jsonl', 'folder/*.parquet'
     #[arg(required_unless_present = "print_views")]
     pub sql: Option<String>,
-    /// The lake whose datasets are tables: a folder or s3://bucket/path
+    /// The lake whose datasets are tables: a folder or `s3://bucket/path`
     #[arg(long, value_name = "DIR", conflicts_with = "db")]
     pub lake: Option<String>,
     /// Show the lake as it was at an instant (2026-07-01T06:00:00Z) or at the end of a day in UTC (2026-07-01)

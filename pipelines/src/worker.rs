@@ -44,7 +44,12 @@ pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &
 }
 
 /// Makes a job of every schedule as if it ticked now, and works them off.
-pub async fn run_scheduled_now(app: &App, database: &Arc<Database>, trigger: &str, stop: &CancellationToken) -> Result<()> {
+pub async fn run_scheduled_now(
+    app: &App,
+    database: &Arc<Database>,
+    trigger: &str,
+    stop: &CancellationToken,
+) -> Result<()> {
     let (plans, faults) = app.plans().await?;
     if !faults.is_empty() {
         return Err(crate::app::all_of(&faults));
@@ -53,7 +58,8 @@ pub async fn run_scheduled_now(app: &App, database: &Arc<Database>, trigger: &st
     let mut connection = database.pool.acquire().await.map_err(|e| fault("cannot reach the job queue", e))?;
     for scheduled in timetable.list().await? {
         let key = format!("{}@{}", scheduled.schedule.name, Uuid::now_v7());
-        let job = Job { pipeline: scheduled.pipeline, trigger: trigger.to_owned(), only: scheduled.only, attempt: 0, key };
+        let job =
+            Job { pipeline: scheduled.pipeline, trigger: trigger.to_owned(), only: scheduled.only, attempt: 0, key };
         jobs::push(&mut connection, &job, std::time::Duration::ZERO, 0).await?;
     }
     drop(connection);
@@ -127,7 +133,8 @@ impl Schedules for Timetable {
         for plan in &self.plans {
             let Some(schedule) = &plan.spec.schedule else { continue };
             if schedule.zone != "property" {
-                let zone = schedule.zone.parse().map_err(|_| Fault::us(format!("`{}` passed the check", schedule.zone)))?;
+                let zone =
+                    schedule.zone.parse().map_err(|_| Fault::us(format!("`{}` passed the check", schedule.zone)))?;
                 all.push(Scheduled::whole(&plan.spec.name, &schedule.cron, zone)?);
                 continue;
             }

@@ -121,8 +121,16 @@ fn a_feed_is_copied_and_asked_in_sql_without_a_database() {
 fn files_are_tables_and_functions_are_there() {
     let home = Home::new();
     home.write("people.csv", "name,phone\nAda Example,(251) 555-0142\nNo Phone,\n");
-    home.write("people.jsonl", "{\"name\":\"Ada Example\",\"rent\":\"$1,234.50\"}\n{\"name\":\"x\",\"rent\":\"N/A\"}\n");
-    let csv = home.ok(&["sql", "--format", "csv", "select phone_e164(phone, 'US') as p from 'people.csv' order by p nulls last"]);
+    home.write(
+        "people.jsonl",
+        "{\"name\":\"Ada Example\",\"rent\":\"$1,234.50\"}\n{\"name\":\"x\",\"rent\":\"N/A\"}\n",
+    );
+    let csv = home.ok(&[
+        "sql",
+        "--format",
+        "csv",
+        "select phone_e164(phone, 'US') as p from 'people.csv' order by p nulls last",
+    ]);
     assert_eq!(csv, "p\n+12515550142\n\"\"\n".replace("\"\"", ""));
     let csv = home.ok(&["sql", "--format", "csv", "select money(rent) as m from 'people.jsonl' order by m nulls last"]);
     assert!(csv.starts_with("m\n1234.50\n"), "{csv}");
@@ -155,7 +163,18 @@ fn every_problem_of_every_file_is_reported_at_once() {
     );
     home.write("specs/c.toml", "name = [");
     let text = home.fails(2, &["check", "--specs", "specs"]);
-    for part in ["shedule", "`schedule`", "`mist`", "`mits`", "postgers", "`postgres`", "NOT_SET_ANYWHERE", "Mars/Base", "61 * * * *", "c.toml"] {
+    for part in [
+        "shedule",
+        "`schedule`",
+        "`mist`",
+        "`mits`",
+        "postgers",
+        "`postgres`",
+        "NOT_SET_ANYWHERE",
+        "Mars/Base",
+        "61 * * * *",
+        "c.toml",
+    ] {
         assert!(text.contains(part), "`{part}` is not in:\n{text}");
     }
 }
@@ -169,7 +188,10 @@ fn bad_feeds_are_refused_with_what_and_where() {
     home.write("page.xml", "<!doctype html><html><body>Sign in</body></html>");
     home.write("empty.xml", "");
     let bomb: String = (1..30).map(|i| format!("<!ENTITY a{i} \"&a{};&a{};\">", i - 1, i - 1)).collect();
-    home.write("bomb.xml", &format!("<!DOCTYPE x [<!ENTITY a0 \"boom\">{bomb}]><PhysicalProperty>&a29;</PhysicalProperty>"));
+    home.write(
+        "bomb.xml",
+        &format!("<!DOCTYPE x [<!ENTITY a0 \"boom\">{bomb}]><PhysicalProperty>&a29;</PhysicalProperty>"),
+    );
     for name in ["cut.xml", "page.xml", "empty.xml", "bomb.xml", "missing.xml"] {
         let output = home.run(&["copy", &format!("mits:{name}"), "parquet:out/"]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -187,9 +209,17 @@ fn a_run_that_is_killed_goes_on_and_its_books_are_true() {
     let vendor = ResMan::start(&["--properties", "4", "--units", "10", "--latency-ms", "15"]);
     // The whole pull takes about a second; it is killed again and again, each time as soon as its first slice is in.
     let lake = home.path().join("lake");
-    let mut child = vendor.command(&home, &["run", "resman_inventory"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = vendor
+        .command(&home, &["run", "resman_inventory"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let began = Instant::now();
-    while !lake.join("units").exists() && child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60) {
+    while !lake.join("units").exists()
+        && child.try_wait().unwrap().is_none()
+        && began.elapsed() < Duration::from_secs(60)
+    {
         std::thread::yield_now();
     }
     child.kill().unwrap();
@@ -200,7 +230,10 @@ fn a_run_that_is_killed_goes_on_and_its_books_are_true() {
     let runs: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(runs.as_array().unwrap().len(), 1, "the second run went on with the first: {runs}");
     assert_eq!(runs[0]["status"], "succeeded");
-    assert_eq!(home.ok(&["sql", "--lake", "lake", "--format", "csv", "select count(distinct property_id) as n from units"]), "n\n4\n");
+    assert_eq!(
+        home.ok(&["sql", "--lake", "lake", "--format", "csv", "select count(distinct property_id) as n from units"]),
+        "n\n4\n"
+    );
     let none = home.ok(&["rejects"]);
     assert!(none.contains("no open rejects"), "{none}");
 }
@@ -209,7 +242,8 @@ fn a_run_that_is_killed_goes_on_and_its_books_are_true() {
 fn a_vendor_that_refuses_or_is_away_has_its_exit_code_and_no_secret_is_shown() {
     let home = Home::new();
     let vendor = ResMan::start(&["--properties", "1", "--units", "3"]);
-    let output = vendor.command(&home, &["run", "resman_inventory"]).env("RESMAN_API_KEY", "hunter2-wrong").output().unwrap();
+    let output =
+        vendor.command(&home, &["run", "resman_inventory"]).env("RESMAN_API_KEY", "hunter2-wrong").output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(!text.contains("hunter2-wrong") && text.contains("hint: "), "{text}");

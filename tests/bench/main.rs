@@ -76,7 +76,9 @@ struct Cost {
 /// CPU seconds of all children that have ended, and the largest resident set of any of them in MiB.
 fn children() -> Result<(Duration, i64)> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let time = |t: nix::sys::time::TimeVal| Duration::new(t.tv_sec().unsigned_abs(), u32::try_from(t.tv_usec() * 1000).unwrap_or(0));
+    let time = |t: nix::sys::time::TimeVal| {
+        Duration::new(t.tv_sec().unsigned_abs(), u32::try_from(t.tv_usec() * 1000).unwrap_or(0))
+    };
     Ok((time(usage.user_time()) + time(usage.system_time()), usage.max_rss() / 1024))
 }
 
@@ -114,14 +116,23 @@ impl Bench {
             for _ in 0..3 {
                 best.0 = best.0.min(scan(&path)?);
                 let out = self.dir.join("lake");
-                let c = cost(Command::new(&self.propflow).arg("copy").arg(format!("mits:{}", path.display())).arg(format!("parquet:{}", out.display())))?;
+                let c = cost(
+                    Command::new(&self.propflow)
+                        .arg("copy")
+                        .arg(format!("mits:{}", path.display()))
+                        .arg(format!("parquet:{}", out.display())),
+                )?;
                 std::fs::remove_dir_all(&out)?;
                 if best.1.is_none_or(|b| c.wall < b.wall) {
                     best.1 = Some(c);
                 }
             }
             let (floor, Some(copy)) = best else { continue };
-            say(&format!("  floor   bare XML event scan      {:>9}  {:.0} MiB/s", seconds(floor), mib / floor.as_secs_f64()));
+            say(&format!(
+                "  floor   bare XML event scan      {:>9}  {:.0} MiB/s",
+                seconds(floor),
+                mib / floor.as_secs_f64()
+            ));
             say(&format!(
                 "  ours    copy mits: to parquet:   {:>9}  {:.0} MiB/s, {} of CPU, peak {} MiB",
                 seconds(copy.wall),
@@ -129,7 +140,10 @@ impl Bench {
                 seconds(copy.cpu),
                 copy.peak_mib
             ));
-            say(&format!("  speed   {:.0} % of the floor (asked: at least 60 %, below 300 MiB)", 100.0 * floor.as_secs_f64() / copy.wall.as_secs_f64()));
+            say(&format!(
+                "  speed   {:.0} % of the floor (asked: at least 60 %, below 300 MiB)",
+                100.0 * floor.as_secs_f64() / copy.wall.as_secs_f64()
+            ));
             std::fs::remove_file(path)?;
         }
         Ok(())
@@ -168,15 +182,26 @@ impl Bench {
             seconds(first),
             100.0 * floor.as_secs_f64() / first.as_secs_f64()
         ));
-        say(&format!("  ours    again, 1 % changed       {:>9}  {:.1} % of the first (asked: at most 5 %)", seconds(changed), 100.0 * changed.as_secs_f64() / first.as_secs_f64()));
-        say(&format!("  ours    again, nothing changed   {:>9}  {:.1} % of the first", seconds(equal), 100.0 * equal.as_secs_f64() / first.as_secs_f64()));
+        say(&format!(
+            "  ours    again, 1 % changed       {:>9}  {:.1} % of the first (asked: at most 5 %)",
+            seconds(changed),
+            100.0 * changed.as_secs_f64() / first.as_secs_f64()
+        ));
+        say(&format!(
+            "  ours    again, nothing changed   {:>9}  {:.1} % of the first",
+            seconds(equal),
+            100.0 * equal.as_secs_f64() / first.as_secs_f64()
+        ));
         Ok(())
     }
 
     /// A whole inventory pull from the simulator in a process of its own.
     fn pull(&self) -> Result<()> {
         let (properties, units, latency) = (self.sized(200), 300, 50);
-        say(&format!("\npull: {} properties x {units} units from the simulator, {latency} ms a call", thousands(properties as u64)));
+        say(&format!(
+            "\npull: {} properties x {units} units from the simulator, {latency} ms a call",
+            thousands(properties as u64)
+        ));
         let mut simulator = Command::new(&self.propflow)
             .args(["simulate", "resman", "--properties", &properties.to_string(), "--units", &units.to_string()])
             .args(["--latency-ms", &latency.to_string()])
@@ -246,8 +271,15 @@ fn scan(path: &Path) -> Result<Duration> {
 }
 
 /// One slice through the sink, from the first row to the commit.
-async fn load(pool: &PgPool, target: &Target, batches: impl Iterator<Item = arrow::array::RecordBatch>) -> Result<Duration> {
-    let mut sink = sinks::postgres::PostgresSink::new(pool.clone(), sinks::postgres::Options { ledger: false, ..sinks::postgres::Options::default() });
+async fn load(
+    pool: &PgPool,
+    target: &Target,
+    batches: impl Iterator<Item = arrow::array::RecordBatch>,
+) -> Result<Duration> {
+    let mut sink = sinks::postgres::PostgresSink::new(
+        pool.clone(),
+        sinks::postgres::Options { ledger: false, ..sinks::postgres::Options::default() },
+    );
     sink.prepare(std::slice::from_ref(target)).await?;
     let id = SliceId { run: Uuid::now_v7(), number: 0 };
     // Making the rows is not what is measured.
@@ -263,7 +295,7 @@ async fn load(pool: &PgPool, target: &Target, batches: impl Iterator<Item = arro
         observed_at: DateTime::<Utc>::UNIX_EPOCH,
         complete: std::collections::BTreeMap::new(),
         cursor: None,
-            follows: None,
+        follows: None,
         rejects: Vec::new(),
         notes: Vec::new(),
     };

@@ -92,7 +92,11 @@ async fn reading_on_from_any_checkpoint_loses_and_repeats_nothing() {
             for (dataset, rows) in &whole.rows {
                 let tail = &rows[seen.get(dataset).copied().unwrap_or(0)..];
                 let empty = Vec::new();
-                assert_eq!(rest.rows.get(dataset).unwrap_or(&empty), tail, "{name}: `{dataset}` from checkpoint {i} on");
+                assert_eq!(
+                    rest.rows.get(dataset).unwrap_or(&empty),
+                    tail,
+                    "{name}: `{dataset}` from checkpoint {i} on"
+                );
             }
         }
     })
@@ -121,7 +125,12 @@ async fn passing_trouble_is_ridden_out() {
             let calm = read(&*source, &stream, None).await;
             vendor.misbehave(wrong);
             let shaken = read(&*source, &stream, None).await;
-            assert!(shaken.fault.is_none() && shaken.failed.is_empty(), "{name} {wrong:?}: {:?} {:?}", shaken.fault, shaken.failed);
+            assert!(
+                shaken.fault.is_none() && shaken.failed.is_empty(),
+                "{name} {wrong:?}: {:?} {:?}",
+                shaken.fault,
+                shaken.failed
+            );
             assert_eq!(calm.rows, shaken.rows, "{name} {wrong:?}");
         })
         .await;
@@ -143,7 +152,10 @@ async fn lasting_trouble_is_a_fault_with_the_right_blame_and_no_secret() {
                 }
                 assert_ne!(fault.blame, Blame::Us, "{name}: {wrong:?}: {}", fault.chain());
                 for secret in &vendor.secrets {
-                    assert!(!format!("{fault:?} {}", fault.hint.as_deref().unwrap_or("")).contains(secret.as_str()), "{name}: a secret in a fault");
+                    assert!(
+                        !format!("{fault:?} {}", fault.hint.as_deref().unwrap_or("")).contains(secret.as_str()),
+                        "{name}: a secret in a fault"
+                    );
                 }
             }
         })

@@ -1,5 +1,7 @@
 //! The integration tests: behaviour through public surfaces, in one binary because each binary links DataFusion.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, that is how a wrong turn ends")]
+
 mod conformance;
 mod functions;
 mod jobs;

@@ -139,14 +139,22 @@ async fn rows_grow_stale_when_nobody_confirms_them() {
     sqlx::query("update ops.freshness set observed_at = now()").execute(rig.pool()).await.unwrap();
     let (old, all): (i64, i64) = sqlx::query_as(stale).fetch_one(rig.pool()).await.unwrap();
     assert!(all > 0 && old == 0);
-    let property: String = sqlx::query_scalar("select property_id from serving.available_units limit 1").fetch_one(rig.pool()).await.unwrap();
-    sqlx::query("update ops.freshness set observed_at = now() - make_interval(secs => limit_seconds + 1) where scope = $1")
-        .bind(&property)
-        .execute(rig.pool())
+    let property: String = sqlx::query_scalar("select property_id from serving.available_units limit 1")
+        .fetch_one(rig.pool())
         .await
         .unwrap();
+    sqlx::query(
+        "update ops.freshness set observed_at = now() - make_interval(secs => limit_seconds + 1) where scope = $1",
+    )
+    .bind(&property)
+    .execute(rig.pool())
+    .await
+    .unwrap();
     let marked: Vec<String> =
-        sqlx::query_scalar("select distinct property_id from serving.available_units where stale").fetch_all(rig.pool()).await.unwrap();
+        sqlx::query_scalar("select distinct property_id from serving.available_units where stale")
+            .fetch_all(rig.pool())
+            .await
+            .unwrap();
     assert_eq!(marked, [property]);
 }
 

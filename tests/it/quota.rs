@@ -49,7 +49,8 @@ async fn processes_on_one_database_share_the_budget() {
     let db = TestDb::new().await;
     // Two pools stand for two processes.
     let other = catalog::store::connect(&db.url, 4).await.unwrap();
-    let keepers: Vec<Arc<dyn Quota>> = vec![Arc::new(PgQuota::new(db.pool.clone())), Arc::new(PgQuota::new(other.clone()))];
+    let keepers: Vec<Arc<dyn Quota>> =
+        vec![Arc::new(PgQuota::new(db.pool.clone())), Arc::new(PgQuota::new(other.clone()))];
     let budget = Budget { calls: 50, per: Duration::from_secs(1), burst: 5, parallel: 1 };
     holds(&book(keepers.clone(), budget, 300).await, &budget);
     // Another account has a budget of its own.

@@ -74,7 +74,11 @@ impl Vendor {
             "mits" => {
                 let path = dir.path().join("feed.xml");
                 let mut feed = Vec::new();
-                write_feed(&mut feed, FeedShape { seed: 3, properties: 3, units: 8, today: today(), pricing: Pricing::default() }).unwrap();
+                write_feed(
+                    &mut feed,
+                    FeedShape { seed: 3, properties: 3, units: 8, today: today(), pricing: Pricing::default() },
+                )
+                .unwrap();
                 std::fs::File::create(&path).unwrap().write_all(&feed).unwrap();
                 let settings = json!({ "path": path });
                 Self { settings, secrets: Vec::new(), remote: false, kind: Kind::Feed(path), _dir: dir }
@@ -90,8 +94,12 @@ impl Vendor {
                 let rule = match wrong {
                     Wrong::Credentials => Rule::on("*", Misbehaviour::Unauthorized),
                     Wrong::Down => Rule::on("*", Misbehaviour::ServerError { status: 503, retry_after_secs: None }),
-                    Wrong::Shaky => Rule::on("*", Misbehaviour::ServerError { status: 502, retry_after_secs: None }).every(5).times(3),
-                    Wrong::Busy => Rule::on("*", Misbehaviour::TooManyRequests { retry_after_secs: 0 }).every(5).times(3),
+                    Wrong::Shaky => Rule::on("*", Misbehaviour::ServerError { status: 502, retry_after_secs: None })
+                        .every(5)
+                        .times(3),
+                    Wrong::Busy => {
+                        Rule::on("*", Misbehaviour::TooManyRequests { retry_after_secs: 0 }).every(5).times(3)
+                    }
                     Wrong::Cut => Rule::on("*", Misbehaviour::CutBody),
                     Wrong::Garbage => Rule::on("*", Misbehaviour::Html),
                 };

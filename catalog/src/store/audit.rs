@@ -25,15 +25,17 @@ pub struct Entry<'a> {
 
 /// Appends an entry. Call it in the transaction of the deed, if it has one.
 pub async fn write(connection: &mut PgConnection, entry: &Entry<'_>) -> Result<()> {
-    sqlx::query("insert into sync.audit_log (actor, action, subject, before, after, reason) values ($1, $2, $3, $4, $5, $6)")
-        .bind(entry.actor)
-        .bind(entry.action)
-        .bind(entry.subject)
-        .bind(&entry.before)
-        .bind(&entry.after)
-        .bind(entry.reason)
-        .execute(connection)
-        .await
-        .map_err(|e| fault("cannot write the audit trail", e))?;
+    sqlx::query(
+        "insert into sync.audit_log (actor, action, subject, before, after, reason) values ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(entry.actor)
+    .bind(entry.action)
+    .bind(entry.subject)
+    .bind(&entry.before)
+    .bind(&entry.after)
+    .bind(entry.reason)
+    .execute(connection)
+    .await
+    .map_err(|e| fault("cannot write the audit trail", e))?;
     Ok(())
 }

@@ -120,12 +120,13 @@ pub async fn resumable(pool: &PgPool, pipeline: &str, request: &Value, since: Da
 
 /// Where the last reading of a stream's changes ended.
 pub async fn cursor(pool: &PgPool, pipeline: &str, stream: &str) -> Result<Option<Cursor>> {
-    let cursor: Option<Value> = sqlx::query_scalar("select cursor from ops.cursors where pipeline = $1 and stream = $2")
-        .bind(pipeline)
-        .bind(stream)
-        .fetch_optional(pool)
-        .await
-        .map_err(|e| fault("cannot read the stream's cursor", e))?;
+    let cursor: Option<Value> =
+        sqlx::query_scalar("select cursor from ops.cursors where pipeline = $1 and stream = $2")
+            .bind(pipeline)
+            .bind(stream)
+            .fetch_optional(pool)
+            .await
+            .map_err(|e| fault("cannot read the stream's cursor", e))?;
     Ok(cursor.map(Cursor))
 }
 
