@@ -3,6 +3,8 @@
 //! These tests stand here and not in `tests/`, because cargo builds the program only for tests of its own package. Runs
 //! use `DATABASE_URL` when it is set, in a database of their own; else the private server that the program starts.
 
+#![allow(clippy::unwrap_used, reason = "in a test, that is how a wrong turn ends")]
+
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
