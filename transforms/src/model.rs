@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::array::{TimestampMicrosecondArray, new_null_array};
@@ -17,15 +17,16 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use catalog::{Dataset, Fault, Reject, RejectKind, Result, datasets};
 use chrono::{DateTime, Utc};
 use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use tokio::sync::OnceCell;
 
 use crate::session::session_with;
 
@@ -37,6 +38,9 @@ const ROW: &str = "_row";
 const REJECT: &str = "reject";
 /// A text column that a model may add: a value of the row was unusable where it is not null.
 const ISSUE: &str = "issue";
+
+/// Plans kept of one model; see [`Model::plan`].
+const PLANS_KEPT: usize = 8;
 
 /// The layers, in the order in which they run.
 pub const LAYERS: [&str; 2] = ["normalise", "serve"];
@@ -58,7 +62,8 @@ pub struct Model {
     /// The query.
     pub sql: String,
     dataset: &'static Dataset,
-    plan: OnceCell<Plan>,
+    /// Plans by the inputs that have no rows; the first entry is for none.
+    plans: Mutex<Vec<(BTreeSet<String>, Arc<Plan>)>>,
 }
 
 /// A model, planned.
@@ -151,7 +156,7 @@ impl Model {
             about: once("about")?,
             checks: settings.get("check").into_iter().flatten().map(|c| (*c).to_owned()).collect(),
             sql: text.to_owned(),
-            plan: OnceCell::new(),
+            plans: Mutex::default(),
             name,
             layer,
             inputs,
@@ -166,18 +171,37 @@ impl Model {
     /// SQL that cannot be planned, an input that the header does not name, a function whose result depends on more
     /// than its arguments, an output column that is missing or unknown, or a check that is no condition.
     pub async fn check(&self) -> Result<()> {
-        self.plan().await.map(drop)
+        self.plan(&BTreeSet::new()).await.map(drop)
     }
 
-    async fn plan(&self) -> Result<&Plan> {
-        self.plan.get_or_try_init(|| self.make_plan()).await.map_err(|e| e.at(format_args!("model `{}`", self.name)))
+    /// The plan for slices in which these inputs have no rows. Knowing that, the optimiser drops whole joins: a bare
+    /// marketing feed pays nothing for the lists that only an account has. A few plans are kept; a slice with yet
+    /// another set of empty inputs is run with the plan that assumes nothing.
+    async fn plan(&self, empty: &BTreeSet<String>) -> Result<Arc<Plan>> {
+        let lock = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let nothing = BTreeSet::new();
+        let full = lock().len() >= PLANS_KEPT;
+        for wanted in [empty, &nothing] {
+            if let Some((_, plan)) = lock().iter().find(|(e, _)| e == wanted) {
+                return Ok(Arc::clone(plan));
+            }
+            if !full {
+                break;
+            }
+        }
+        let wanted = if full { &nothing } else { empty };
+        let plan = self.make_plan(wanted).await.map_err(|e| e.at(format_args!("model `{}`", self.name)))?;
+        let plan = Arc::new(plan);
+        lock().push((wanted.clone(), Arc::clone(&plan)));
+        Ok(plan)
     }
 
-    async fn make_plan(&self) -> Result<Plan> {
+    async fn make_plan(&self, empty: &BTreeSet<String>) -> Result<Plan> {
         let context = PLANNER.as_ref().map_err(|e| Fault::us(format!("no session for models: {e}")))?;
         let failed = |e: DataFusionError| Fault::us("it cannot be planned").because(e);
         let logical = context.state().create_logical_plan(&self.sql).await.map_err(failed)?;
         self.refuse_impure(&logical)?;
+        let logical = without_rows(logical, empty).map_err(failed)?;
         let exec = context.state().create_physical_plan(&logical).await.map_err(failed)?;
 
         let result = exec.schema();
@@ -198,9 +222,8 @@ impl Model {
     }
 
     /// Holds the model to its header and to being a function of its inputs.
-    fn refuse_impure(&self, plan: &datafusion::logical_expr::LogicalPlan) -> Result<()> {
-        use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-        use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+    fn refuse_impure(&self, plan: &LogicalPlan) -> Result<()> {
+        use datafusion::logical_expr::{Expr, Volatility};
 
         let mut read = BTreeSet::new();
         let mut impure = None;
@@ -232,6 +255,22 @@ impl Model {
     }
 }
 
+/// The plan with the scans of these tables replaced by relations that are known to be empty.
+fn without_rows(plan: LogicalPlan, empty: &BTreeSet<String>) -> Result<LogicalPlan, DataFusionError> {
+    let replaced = plan.transform_down_with_subqueries(|node| {
+        Ok(match node {
+            LogicalPlan::TableScan(scan) if empty.contains(scan.table_name.table()) => {
+                Transformed::yes(LogicalPlan::EmptyRelation(EmptyRelation {
+                    produce_one_row: false,
+                    schema: scan.projected_schema,
+                }))
+            }
+            node => Transformed::no(node),
+        })
+    })?;
+    Ok(replaced.data)
+}
+
 /// Runs models over a slice, in the order given; each one sees what those before it made.
 ///
 /// The same inputs give the same output. Every row of a model's result is in `tables` or, with a reason, in `rejects`:
@@ -250,11 +289,12 @@ pub async fn run(models: &[&Model], inputs: Inputs) -> Result<Output> {
     tables.insert(SLICE.to_owned(), vec![slice.batch()?]);
     let mut output = Output::default();
     for model in models {
-        let plan = model.plan().await?;
-        let has_rows = |input: &String| tables.get(input).is_some_and(|t| t.iter().any(|b| b.num_rows() > 0));
+        let has_rows = |input: &str| tables.get(input).is_some_and(|t| t.iter().any(|b| b.num_rows() > 0));
         let made = if model.inputs.iter().any(|i| i != SLICE && has_rows(i)) {
+            let empty = model.inputs.iter().filter(|i| !has_rows(i)).cloned().collect();
+            let plan = model.plan(&empty).await?;
             let (made, rejects) =
-                model.execute(plan, &mut tables).await.map_err(|e| e.at(format_args!("model `{}`", model.name)))?;
+                model.execute(&plan, &mut tables).await.map_err(|e| e.at(format_args!("model `{}`", model.name)))?;
             output.rejects.extend(rejects);
             made
         } else {
@@ -274,6 +314,7 @@ impl Model {
     ) -> Result<(Vec<RecordBatch>, Vec<Reject>)> {
         let failed = |e: DataFusionError| Fault::us("it cannot be run").because(e);
         let context = PLANNER.as_ref().map_err(|e| Fault::us(format!("no session for models: {e}")))?;
+        let began = std::time::Instant::now();
         let config = context.copied_config().with_extension(Arc::new(Tables(tables.clone())));
         let task = TaskContext::default().with_session_config(config);
         let exec = reset_plan_states(Arc::clone(&plan.exec)).map_err(failed)?;
@@ -298,6 +339,9 @@ impl Model {
                     .hint("nothing of this slice was written; what is stored stays as it was"));
             }
         }
+        let rows: usize = made.iter().map(RecordBatch::num_rows).sum();
+        let duration_ms = began.elapsed().as_millis();
+        tracing::debug!(rows, duration_ms, "model `{}` ran", self.name);
         Ok((made, judge.rejects))
     }
 }
