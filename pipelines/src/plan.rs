@@ -93,7 +93,7 @@ async fn check_file(file: &SpecFile, faults: &mut Vec<Fault>) -> Option<Plan> {
     interpolate(&mut value, "", faults, &|name| std::env::var(name).ok());
     let before = faults.len();
     let schema = schemars::schema_for!(Spec).to_value();
-    check_keys(&value, &schema, &schema, "", faults);
+    check_keys(&mut value, &schema, &schema, "", faults);
     let spec: Spec = match serde_json::from_value(value) {
         Ok(spec) => spec,
         Err(error) => {
@@ -222,9 +222,9 @@ fn check_settings(
     place: &str,
     faults: &mut Vec<Fault>,
 ) -> bool {
-    let value = Value::Object(settings.clone());
+    let mut value = Value::Object(settings.clone());
     let before = faults.len();
-    check_keys(&value, schema, schema, place, faults);
+    check_keys(&mut value, schema, schema, place, faults);
     if faults.len() == before
         && let Err(fault) = check(&value)
     {
@@ -233,33 +233,32 @@ fn check_settings(
     faults.len() == before
 }
 
-/// Names every key that the schema does not know, with the near ones, and every required key that is not there.
-fn check_keys(value: &Value, schema: &Value, root: &Value, place: &str, faults: &mut Vec<Fault>) {
+/// Names every key that the schema does not know, with the near ones, and every required key that is not there. Unknown
+/// keys are taken out, so that the rest can still be checked.
+fn check_keys(value: &mut Value, schema: &Value, root: &Value, place: &str, faults: &mut Vec<Fault>) {
     let schema = resolve(schema, root);
-    if let (Value::Array(items), Some(inner)) = (value, schema.get("items")) {
-        for (i, item) in items.iter().enumerate() {
+    if let (Value::Array(items), Some(inner)) = (&mut *value, schema.get("items")) {
+        for (i, item) in items.iter_mut().enumerate() {
             check_keys(item, inner, root, &format!("{place}[{i}]"), faults);
         }
         return;
     }
     let (Value::Object(map), Some(Value::Object(known))) = (value, schema.get("properties")) else { return };
-    let at = |key: &str| if place.is_empty() { format!("`{key}`") } else { format!("`{place}.{key}`") };
-    for (key, item) in map {
-        match known.get(key) {
-            Some(inner) => {
-                let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
-                check_keys(item, inner, root, &place, faults);
-            }
-            None if schema.get("additionalProperties") == Some(&Value::Bool(false)) => faults.push(
-                Fault::user(format!("{}: unknown key", at(key)))
-                    .hint(names::hint(key, known.keys().map(String::as_str))),
-            ),
-            None => {}
+    let below = |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
+    let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
+    map.retain(|key, item| {
+        if let Some(inner) = known.get(key) {
+            check_keys(item, inner, root, &below(key), faults);
+        } else if closed {
+            let hint = names::hint(key, known.keys().map(String::as_str));
+            faults.push(Fault::user(format!("`{}`: unknown key", below(key))).hint(hint));
+            return false;
         }
-    }
+        true
+    });
     for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         if !map.contains_key(key) {
-            faults.push(Fault::user(format!("{}: this key is required and missing", at(key))));
+            faults.push(Fault::user(format!("`{}`: this key is required and missing", below(key))));
         }
     }
 }
