@@ -199,12 +199,12 @@ fn folder_fault(path: &Path, error: std::io::Error) -> Fault {
 
 /// Makes a folder that only the server's user (and root) can enter.
 fn make_dir(path: &Path, user: Option<&User>) -> Result<()> {
+    if let Some(parent) = path.parent().filter(|p| !p.exists()) {
+        // The server's user, who may be another one, has to pass through the folders above its own.
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(|e| folder_fault(parent, e))?;
+    }
     if !path.exists() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| folder_fault(path, e))?;
-        if let Some(parent) = path.parent().filter(|p| user.is_some() && p.ends_with("propflow")) {
-            // A folder of ours above it was made along with it, and the server's user has to pass through.
-            let _ = fs::set_permissions(parent, fs::Permissions::from_mode(0o755));
-        }
+        fs::DirBuilder::new().mode(0o700).create(path).map_err(|e| folder_fault(path, e))?;
     }
     let owner = user.map_or_else(geteuid, |u| u.uid);
     let found = fs::metadata(path).map_err(|e| folder_fault(path, e))?;

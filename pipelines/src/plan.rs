@@ -94,7 +94,7 @@ async fn check_file(file: &SpecFile, faults: &mut Vec<Fault>) -> Option<Plan> {
     let before = faults.len();
     let schema = schemars::schema_for!(Spec).to_value();
     check_keys(&mut value, &schema, &schema, "", faults);
-    let spec: Spec = match serde_json::from_value(value) {
+    let mut spec: Spec = match serde_json::from_value(value) {
         Ok(spec) => spec,
         Err(error) => {
             // Unknown and missing keys were named above, in better words.
@@ -104,14 +104,15 @@ async fn check_file(file: &SpecFile, faults: &mut Vec<Fault>) -> Option<Plan> {
             return None;
         }
     };
-    let models = check_source(&spec, faults).await;
-    check_sinks(&spec, &models, faults);
+    let models = check_source(&mut spec, faults).await;
+    check_sinks(&mut spec, &models, faults);
     check_schedule(&spec, faults);
     Some(Plan { spec, place: file.place.clone(), models })
 }
 
-async fn check_source(spec: &Spec, faults: &mut Vec<Fault>) -> Vec<&'static Model> {
-    let source = &spec.source;
+async fn check_source(spec: &mut Spec, faults: &mut Vec<Fault>) -> Vec<&'static Model> {
+    let connection = spec.connection().to_owned();
+    let source = &mut spec.source;
     let Some(entry) = connectors::find(&source.connector) else {
         faults.push(
             Fault::user(format!("`source.connector`: there is no connector `{}`", source.connector))
@@ -119,11 +120,11 @@ async fn check_source(spec: &Spec, faults: &mut Vec<Fault>) -> Vec<&'static Mode
         );
         return Vec::new();
     };
-    if !check_settings(&entry.schema(), |s| entry.check(s), &source.settings, "source.settings", faults) {
+    if !check_settings(&entry.schema(), |s| entry.check(s), &mut source.settings, "source.settings", faults) {
         return Vec::new();
     }
     // Opening resolves the secrets and makes no call outside.
-    let env = Env { connection: spec.connection().to_owned(), ..Env::default() };
+    let env = Env { connection, ..Env::default() };
     let streams = match entry.open(Value::Object(source.settings.clone()), env).await {
         Ok(source) => source.streams(),
         Err(fault) => {
@@ -157,11 +158,11 @@ async fn check_source(spec: &Spec, faults: &mut Vec<Fault>) -> Vec<&'static Mode
     fed.into_iter().filter(|m| wanted.iter().any(|w| *w == m.name || *w == m.layer)).collect()
 }
 
-fn check_sinks(spec: &Spec, models: &[&'static Model], faults: &mut Vec<Fault>) {
+fn check_sinks(spec: &mut Spec, models: &[&'static Model], faults: &mut Vec<Fault>) {
     if spec.sinks.is_empty() {
         faults.push(Fault::user("`sinks` is empty").hint("Name at least one sink, such as `postgres`."));
     }
-    for (i, sink) in spec.sinks.iter().enumerate() {
+    for (i, sink) in spec.sinks.iter_mut().enumerate() {
         let place = format!("sinks[{i}]");
         let Some(entry) = sinks::find(&sink.sink) else {
             faults.push(
@@ -170,7 +171,7 @@ fn check_sinks(spec: &Spec, models: &[&'static Model], faults: &mut Vec<Fault>) 
             );
             continue;
         };
-        check_settings(&entry.schema(), |s| entry.check(s), &sink.settings, &format!("{place}.settings"), faults);
+        check_settings(&entry.schema(), |s| entry.check(s), &mut sink.settings, &format!("{place}.settings"), faults);
         let modes = sinks::modes(&sink.sink);
         for target in targets(models) {
             if !modes.contains(&target.mode) {
@@ -215,20 +216,24 @@ fn check_schedule(spec: &Spec, faults: &mut Vec<Fault>) {
     }
 }
 
+/// Checks settings, and writes numbers that came as text as numbers. Says whether all is well.
 fn check_settings(
     schema: &Value,
     check: impl Fn(&Value) -> catalog::Result<()>,
-    settings: &serde_json::Map<String, Value>,
+    settings: &mut serde_json::Map<String, Value>,
     place: &str,
     faults: &mut Vec<Fault>,
 ) -> bool {
-    let mut value = Value::Object(settings.clone());
+    let mut value = Value::Object(std::mem::take(settings));
     let before = faults.len();
     check_keys(&mut value, schema, schema, place, faults);
     if faults.len() == before
         && let Err(fault) = check(&value)
     {
         faults.push(fault.at(format!("`{place}`")));
+    }
+    if let Value::Object(checked) = value {
+        *settings = checked;
     }
     faults.len() == before
 }

@@ -163,7 +163,8 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
     let problem = outcome.as_ref().err();
     match problem {
         Some(fault) => {
-            tracing::error!(pipeline.name = job.pipeline, run.id = %id, error = fault.chain(), "run of `{}` failed", job.pipeline)
+            // Whoever asked for the run reports the fault; here it only ends.
+            tracing::info!(pipeline.name = job.pipeline, run.id = %id, error = fault.chain(), "run of `{}` failed", job.pipeline)
         }
         None => {
             tracing::info!(pipeline.name = job.pipeline, run.id = %id, "run of `{}` {}", job.pipeline, summary.status.as_str())

@@ -81,6 +81,8 @@ pub fn environment(simulator: &Simulator) -> Vec<(&'static str, String)> {
         ("RESMAN_PARTNER_ID", credentials.partner_id.clone()),
         ("RESMAN_API_KEY", credentials.api_key.clone()),
         ("RESMAN_ACCOUNT_ID", credentials.account_id.clone()),
+        // The simulator has no limit to respect.
+        ("RESMAN_CALLS_PER_SEC", "1000".to_owned()),
     ]
 }
 

@@ -78,7 +78,15 @@ impl Handler for Runner {
         match self.attempt(&job, &stop).await {
             Ok(Status::Stopped) => Outcome::Stopped,
             Ok(_) => Outcome::Done,
-            Err(fault) => Outcome::failed(fault, job.attempt),
+            Err(fault) => {
+                tracing::error!(
+                    pipeline.name = job.pipeline,
+                    error = fault.chain(),
+                    "a run of `{}` failed",
+                    job.pipeline
+                );
+                Outcome::failed(fault, job.attempt)
+            }
         }
     }
 }

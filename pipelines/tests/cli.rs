@@ -83,7 +83,7 @@ impl ResMan {
             if let Some((name, value)) = line.unwrap().strip_prefix("export ").and_then(|l| l.split_once('=')) {
                 environment.push((name.to_owned(), value.trim_matches('\'').to_owned()));
             }
-            if environment.len() == 5 {
+            if environment.len() == 6 {
                 break;
             }
         }
