@@ -99,7 +99,7 @@ with stated as (
   left join (
     select property_id, lower(clean(unit_type_id)) as unit_type_id, coalesce(clean(name), clean(unit_type_id)) as code
     from resman_unit_types
-    qualify row_number() over (partition by property_id, lower(clean(unit_type_id)) order by _row) = 1
+    where _row in (select min(_row) from resman_unit_types group by property_id, lower(clean(unit_type_id)))
   ) t on t.property_id = c.property_id and t.unit_type_id = lower(clean(c.unit_type_id))
   left anti join (
     select distinct property_id, amenity_id from resman_amenity_charges where flag(impacts_market_rent)
@@ -187,13 +187,15 @@ with stated as (
       else 'unknown'
     end as period
   from read
-), single as (
-  select *, concat_ws('|', coalesce(floorplan_code, ''), coalesce(unit_number, '')) as place, lower(name) as plain_name
+), firsts as (
+  -- The same charge stated again in one list is one charge.
+  select origin, min(_row) as _row
   from sorted
-  qualify row_number() over (
-    partition by property_id, origin, floorplan_code, unit_number, identity, amount, amount_min, amount_max, period, reject
-    order by _row
-  ) = 1
+  group by property_id, origin, floorplan_code, unit_number, identity, amount, amount_min, amount_max, period, reject
+), single as (
+  select s.*, concat_ws('|', coalesce(floorplan_code, ''), coalesce(unit_number, '')) as place, lower(name) as plain_name
+  from sorted s
+  left semi join firsts f on f.origin = s.origin and f._row = s._row
 ), kept as (
   select f.* from single f
   left anti join single g
@@ -204,12 +206,18 @@ with stated as (
       or g.plain_name = f.plain_name
       or (f.category <> 'other' and g.period = f.period and g.amount = f.amount)
     )
+), several as (
+  select property_id, origin, place, identity from kept group by property_id, origin, place, identity having count(*) > 1
+), numbered as (
+  -- Charges of one list that differ only in what they cost are told apart by their order.
+  select k.origin, k._row, row_number() over (partition by k.property_id, k.origin, k.place, k.identity order by k._row) as nth
+  from (select property_id, origin, place, identity, _row from kept) k
+  left semi join several s
+    on s.property_id = k.property_id and s.origin = k.origin and s.place = k.place and s.identity = k.identity
 )
 select
   f.property_id,
-  stable_id(f.origin, f.floorplan_code, f.unit_number, f.identity, cast(row_number() over (
-    partition by f.property_id, f.origin, f.floorplan_code, f.unit_number, f.identity order by f._row
-  ) as varchar)) as fee_id,
+  stable_id(f.origin, f.floorplan_code, f.unit_number, f.identity, cast(coalesce(n.nth, 1) as varchar)) as fee_id,
   f.origin, f.name, f.category, f.amount, f.amount_min, f.amount_max,
   try_cast(price(f.percent_text) as decimal(6, 2)) as percent,
   case when character_length(clean(f.currency)) = 3 then upper(clean(f.currency)) else s.currency end as currency,
@@ -226,3 +234,4 @@ select
   f.floorplan_code, f.unit_number, f.third_party, f.taxable, f.condition, f.reject, f.issue
 from kept f
 cross join slice s
+left join numbered n on n.origin = f.origin and n._row = f._row

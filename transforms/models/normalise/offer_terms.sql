@@ -35,6 +35,11 @@ with stated as (
     date_lenient(end_date) as move_in_until,
     price(effective_rent) as offered_rent
   from placed
+), firsts as (
+  -- The same price stated again is one price.
+  select property_id, unit_number, min(_row) as _row
+  from terms
+  group by property_id, unit_number, months, move_in_from, move_in_until, offered_rent
 ), offers as (
   select t.*, u.floorplan_code,
     case
@@ -42,10 +47,8 @@ with stated as (
       else concat(cast(months as varchar), '@', coalesce(cast(move_in_from as varchar), ''), '..', coalesce(cast(move_in_until as varchar), ''))
     end as offer_id
   from terms t
+  left semi join firsts f on f._row = t._row and f.property_id = t.property_id and f.unit_number = t.unit_number
   left join units u on u.property_id = t.property_id and u.unit_number = t.unit_number
-  qualify row_number() over (
-    partition by t.property_id, t.unit_number, t.months, t.move_in_from, t.move_in_until, t.offered_rent order by t._row
-  ) = 1
 ), reductions as (
   select property_id, applies_to, coalesce(unit_number, floorplan_code, '') as place, lease_term_months,
     abs(value) as value,

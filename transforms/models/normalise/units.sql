@@ -11,48 +11,55 @@
 --   rooms: mits, then the unit type of the newer API;
 --   the MITS statuses come from mits alone, vacancy and make-ready from v2_availability alone.
 -- A rent of 0, below 0 or not an amount is unknown and leaves the word to the next list. A list that has a number twice
--- keeps its first row; a second one that says the same is dropped, and one that says something else is refused.
-with mits as (
-  select *,
-    row_number() over (partition by property_id, number order by _row) as place,
-    min(content) over (partition by property_id, number) <> max(content) over (partition by property_id, number) as differs
+-- keeps its first row; a second one that says the same is dropped, and one that says something else is refused. First
+-- rows are found by grouping and not by a window: a window costs a batch a partition, and here each unit is one.
+with mits_numbers as (
+  select property_id, number, min(_row) as first_row, min(content) <> max(content) as differs
   from (
-    select *, clean(unit_number) as number, stable_id(
+    select property_id, clean(unit_number) as number, _row, stable_id(
       floorplan_id, building, floor, bedrooms, bathrooms, square_feet_min, square_feet_max, market_rent, unit_rent,
       economic_status, occupancy_status, leased_status, vacancy_class, vacate_date, made_ready_date, street
     ) as content
     from mits_units
   )
-), v1 as (
-  select *,
-    row_number() over (partition by property_id, number order by _row) as place,
-    min(content) over (partition by property_id, number) <> max(content) over (partition by property_id, number) as differs
+  group by property_id, number
+), mits as (
+  select l.*, n.number, n.differs from mits_units l join mits_numbers n on n.first_row = l._row
+), v1_numbers as (
+  select property_id, number, min(_row) as first_row, min(content) <> max(content) as differs
   from (
-    select *, clean(unit_number) as number, stable_id(unit_id, building, floor, street, unit_type) as content
+    select property_id, clean(unit_number) as number, _row, stable_id(
+      unit_id, building, floor, street, unit_type
+    ) as content
     from resman_v1_units
   )
-), v2 as (
-  select *,
-    row_number() over (partition by property_id, number order by _row) as place,
-    min(content) over (partition by property_id, number) <> max(content) over (partition by property_id, number) as differs
+  group by property_id, number
+), v1 as (
+  select l.*, n.number, n.differs from resman_v1_units l join v1_numbers n on n.first_row = l._row
+), v2_numbers as (
+  select property_id, number, min(_row) as first_row, min(content) <> max(content) as differs
   from (
-    select *, clean(unit_number) as number, stable_id(
+    select property_id, clean(unit_number) as number, _row, stable_id(
       unit_id, unit_type_id, building, floor, square_feet, market_rent, excluded_from_occupancy,
       available_for_online_marketing, is_affordable_unit, is_holding_unit
     ) as content
     from resman_units
   )
-), va as (
-  select *,
-    row_number() over (partition by property_id, number order by _row) as place,
-    min(content) over (partition by property_id, number) <> max(content) over (partition by property_id, number) as differs
+  group by property_id, number
+), v2 as (
+  select l.*, n.number, n.differs from resman_units l join v2_numbers n on n.first_row = l._row
+), va_numbers as (
+  select property_id, number, min(_row) as first_row, min(content) <> max(content) as differs
   from (
-    select *, clean(unit_number) as number, stable_id(
+    select property_id, clean(unit_number) as number, _row, stable_id(
       unit_id, unit_type_id, building_name, floor, square_feet, market_rent, available_for_online_marketing,
       excluded_from_occupancy, status, date_available, vacancy_status
     ) as content
     from resman_availability
   )
+  group by property_id, number
+), va as (
+  select l.*, n.number, n.differs from resman_availability l join va_numbers n on n.first_row = l._row
 ), known as (
   select property_id, number from mits
   union select property_id, number from v1
@@ -61,7 +68,9 @@ with mits as (
 ), types as (
   select property_id, coalesce(clean(name), clean(unit_type_id)) as code, bedrooms, bathrooms
   from resman_unit_types
-  qualify row_number() over (partition by property_id, code order by _row) = 1
+  where _row in (
+    select min(_row) from resman_unit_types group by property_id, coalesce(clean(name), clean(unit_type_id))
+  )
 ), merged as (
   select
     k.property_id,
@@ -112,27 +121,35 @@ with mits as (
         then 'a list has this unit number more than once and says different things, so it is not offered' end
     ), '') as issue
   from known k
-  left join mits m on m.property_id = k.property_id and m.number = k.number and m.place = 1
-  left join v1 on v1.property_id = k.property_id and v1.number = k.number and v1.place = 1
-  left join v2 on v2.property_id = k.property_id and v2.number = k.number and v2.place = 1
-  left join va on va.property_id = k.property_id and va.number = k.number and va.place = 1
+  left join mits m on m.property_id = k.property_id and m.number = k.number
+  left join v1 on v1.property_id = k.property_id and v1.number = k.number
+  left join v2 on v2.property_id = k.property_id and v2.number = k.number
+  left join va on va.property_id = k.property_id and va.number = k.number
   where k.number is not null
 ), refused as (
-  select property_id, number, unit_id, building, floor, unit_type as code, cast(null as varchar) as rent,
-    case when number is null then 'a unit of v1_units has no number' else 'v1_units has this unit number again, with other facts' end as reason
-  from v1 where number is null or (place > 1 and differs)
+  select l.property_id, clean(l.unit_number) as number, l.unit_id, l.building, l.floor, l.unit_type as code, cast(null as varchar) as rent,
+    case when n.first_row is null then 'a unit of v1_units has no number' else 'v1_units has this unit number again, with other facts' end as reason
+  from resman_v1_units l
+  left join v1_numbers n on n.property_id = l.property_id and n.number = clean(l.unit_number)
+  where n.first_row is null or (n.differs and n.first_row <> l._row)
   union all
-  select property_id, number, unit_id, building, floor, unit_type, market_rent,
-    case when number is null then 'a unit of v2_units has no number' else 'v2_units has this unit number again, with other facts' end
-  from v2 where number is null or (place > 1 and differs)
+  select l.property_id, clean(l.unit_number) as number, l.unit_id, l.building, l.floor, l.unit_type, l.market_rent,
+    case when n.first_row is null then 'a unit of v2_units has no number' else 'v2_units has this unit number again, with other facts' end as reason
+  from resman_units l
+  left join v2_numbers n on n.property_id = l.property_id and n.number = clean(l.unit_number)
+  where n.first_row is null or (n.differs and n.first_row <> l._row)
   union all
-  select property_id, number, unit_id, building_name, floor, unit_type_name, market_rent,
-    case when number is null then 'a unit of v2_availability has no number' else 'v2_availability has this unit number again, with other facts' end
-  from va where number is null or (place > 1 and differs)
+  select l.property_id, clean(l.unit_number) as number, l.unit_id, l.building_name, l.floor, l.unit_type_name, l.market_rent,
+    case when n.first_row is null then 'a unit of v2_availability has no number' else 'v2_availability has this unit number again, with other facts' end as reason
+  from resman_availability l
+  left join va_numbers n on n.property_id = l.property_id and n.number = clean(l.unit_number)
+  where n.first_row is null or (n.differs and n.first_row <> l._row)
   union all
-  select property_id, number, null, building, floor, floorplan_id, market_rent,
-    case when number is null then 'a unit of mits has no number' else 'mits has this unit number again, with other facts' end
-  from mits where number is null or (place > 1 and differs)
+  select l.property_id, clean(l.unit_number) as number, null, l.building, l.floor, l.floorplan_id, l.market_rent,
+    case when n.first_row is null then 'a unit of mits has no number' else 'mits has this unit number again, with other facts' end as reason
+  from mits_units l
+  left join mits_numbers n on n.property_id = l.property_id and n.number = clean(l.unit_number)
+  where n.first_row is null or (n.differs and n.first_row <> l._row)
 )
 select
   u.property_id, u.unit_number, u.unit_id, u.building, u.floor, u.floorplan_code, u.floorplan_name,

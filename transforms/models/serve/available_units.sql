@@ -6,11 +6,11 @@
 -- check: agreement in ('agreed', 'single')
 -- check: rent_from > 0
 with terms as (
-  select property_id, unit_number, effective_rent, lease_term_months from offer_terms
+  select property_id, unit_number, min(effective_rent) as effective_rent,
+    first_value(lease_term_months order by effective_rent, lease_term_months, offer_id) as lease_term_months
+  from offer_terms
   where effective_rent is not null
-  qualify row_number() over (
-    partition by property_id, unit_number order by effective_rent, lease_term_months, offer_id
-  ) = 1
+  group by property_id, unit_number
 ), free as (
   select u.*, a.available_on, a.agreement
   from units u
