@@ -242,6 +242,12 @@ fn check_settings(
 /// keys are taken out, so that the rest can still be checked.
 fn check_keys(value: &mut Value, schema: &Value, root: &Value, place: &str, faults: &mut Vec<Fault>) {
     let schema = resolve(schema, root);
+    // What comes from the environment is always text; where a number is wanted, one written as text is taken.
+    let number = matches!(schema.get("type").and_then(Value::as_str), Some("integer" | "number"));
+    if let Some(parsed) = value.as_str().filter(|_| number).and_then(|t| t.trim().parse::<serde_json::Number>().ok()) {
+        *value = Value::Number(parsed);
+        return;
+    }
     if let (Value::Array(items), Some(inner)) = (&mut *value, schema.get("items")) {
         for (i, item) in items.iter_mut().enumerate() {
             check_keys(item, inner, root, &format!("{place}[{i}]"), faults);
