@@ -25,7 +25,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, collect};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::session::session_with;
@@ -203,6 +203,7 @@ impl Model {
         let logical = without_rows(logical, empty).map_err(failed)?;
         let exec = context.state().create_physical_plan(&logical).await.map_err(failed)?;
 
+        tracing::trace!("model `{}` is planned as\n{}", self.name, displayable(exec.as_ref()).indent(false));
         let result = exec.schema();
         if let Some(column) = self.dataset.columns.iter().find(|c| result.column_with_name(&c.name).is_none()) {
             return Err(Fault::us(format!("its result lacks the column `{}`", column.name)));

@@ -37,6 +37,6 @@ select
     issue('value', 'number', c.value), issue('term', 'number', c.term),
     issue('start', 'date', c.start_date), issue('end', 'date', c.end_date)
   ), '') as issue
-from single c
-cross join slice s
+from slice s
+cross join single c
 left join properties p on p.property_id = c.property_id

@@ -34,8 +34,8 @@ select
   e.property_id, e.employee_id, p.agent_id, e.given_name, e.family_name, e.display_name,
   coalesce(e.email, v1.email) as email, phone_e164(e.phone, s.region) as phone, coalesce(e.role, v1.role) as role,
   e.leasing, e.active
-from v2 e
-cross join slice s
+from slice s
+cross join v2 e
 left join pairs p on p.property_id = e.property_id and p.employee_id = e.employee_id
 left join v1 on v1.property_id = p.property_id and v1.agent_id = p.agent_id
 union all

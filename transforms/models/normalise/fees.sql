@@ -92,8 +92,8 @@ with stated as (
       when clean(c.unit_id) is null and clean(c.unit_type_id) is not null and t.code is null then 'the charge is for a unit type that no list has'
     end,
     c._row
-  from resman_unit_charges c
-  cross join slice s
+  from slice s
+  cross join resman_unit_charges c
   left join properties p on p.property_id = c.property_id
   left join units u on u.property_id = c.property_id and u.unit_id = lower(clean(c.unit_id))
   left join (
@@ -128,8 +128,8 @@ with stated as (
     case when a.unit_number is null then 'situational' else 'required' end, null, null, null, null, null, a.unit_number,
     null, null, null, null, c._row
   from (
-    select c.* from resman_amenity_charges c
-    cross join slice s
+    select c.* from slice s
+    cross join resman_amenity_charges c
     left join properties p on p.property_id = c.property_id
     where coalesce(date_lenient(c.charge_date) <= local_date(s.observed_at, p.time_zone), true)
     qualify row_number() over (
@@ -232,6 +232,6 @@ select
     else 'property'
   end as applies_to,
   f.floorplan_code, f.unit_number, f.third_party, f.taxable, f.condition, f.reject, f.issue
-from kept f
-cross join slice s
+from slice s
+cross join kept f
 left join numbered n on n.origin = f.origin and n._row = f._row

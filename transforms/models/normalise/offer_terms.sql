@@ -73,8 +73,8 @@ with stated as (
 ), priced as (
   select o.*, s.currency, s.concessions_included,
     cast(round(coalesce(d.unit_off, d.plan_off, d.property_off), 2) as decimal(14, 2)) as off
-  from offers o
-  cross join slice s
+  from slice s
+  cross join offers o
   left join discounted d on d.property_id = o.property_id and d.unit_number = o.unit_number and d._row = o._row
 )
 select

@@ -80,8 +80,8 @@ select
       and coalesce(email_canonical(m.email), email_canonical(v2.email), email_canonical(v1.email)) is null
       then 'the e-mail is not an address, so it is left unknown' end
   ), '') as issue
-from known k
-cross join slice s
+from slice s
+cross join known k
 left join feed m on m.property_id = k.property_id
 left join v1 on lower(trim(v1.property_id)) = k.property_id
 left join v2 on lower(trim(v2.property_id)) = k.property_id

@@ -168,9 +168,9 @@ select
   ) as value_sources,
   u.issue,
   cast(null as varchar) as reject
-from merged u
+from slice s
+cross join merged u
 left join types t on t.property_id = u.property_id and t.code = u.floorplan_code
-cross join slice s
 union all
 select
   property_id, number, unit_id, building, floor, code, null, null, null, null, price(rent), null, null, null, null, null,

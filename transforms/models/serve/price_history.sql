@@ -9,13 +9,13 @@
 select
   u.property_id, u.unit_number, 'market' as offer_id, s.observed_at, cast(null as bigint) as lease_term_months,
   u.market_rent as rent, coalesce(a.available, false) as available, u.currency
-from units u
-cross join slice s
+from slice s
+cross join units u
 left join unit_availability a on a.property_id = u.property_id and a.unit_number = u.unit_number
 union all
 select
   t.property_id, t.unit_number, t.offer_id, s.observed_at, t.lease_term_months, t.effective_rent,
   coalesce(a.available, false), t.currency
-from offer_terms t
-cross join slice s
+from slice s
+cross join offer_terms t
 left join unit_availability a on a.property_id = t.property_id and a.unit_number = t.unit_number
