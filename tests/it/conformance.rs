@@ -1,13 +1,20 @@
-//! What every connector promises, checked on all that are registered.
+//! What every connector and every sink promises, checked on all that are registered.
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, AsArray};
-use catalog::{Blame, Cursor, Env, Fault};
+use arrow::array::{Array, AsArray, RecordBatch};
+use catalog::slice::Scope;
+use catalog::{Blame, Cursor, Dataset, Env, Fault, Slice, SliceId};
+use chrono::{DateTime, TimeDelta, Utc};
 use connectors::{Event, Read, Request, Source, Stream, guarded};
 use futures::StreamExt;
+use kit::db::TestDb;
+use kit::rows::{Cell, batch};
 use kit::vendors::{Vendor, Wrong};
-use serde_json::json;
+use serde_json::{Value, json};
+use sinks::{Sink, Target};
+use tempfile::TempDir;
+use uuid::Uuid;
 
 /// Everything that one reading said.
 #[derive(Debug, Default)]
@@ -160,5 +167,142 @@ async fn lasting_trouble_is_a_fault_with_the_right_blame_and_no_secret() {
             }
         })
         .await;
+    }
+}
+
+/// A place for a sink to write to, and a way to look at it that is not the sink's own.
+struct Place {
+    settings: Value,
+    db: Option<TestDb>,
+    dir: TempDir,
+    name: String,
+}
+
+impl Place {
+    async fn of(sink: &str) -> Self {
+        let (dir, name) = (tempfile::tempdir().unwrap(), Uuid::now_v7().to_string());
+        let mut db = None;
+        let settings = match sink {
+            "memory" => json!({ "name": name }),
+            "parquet" => json!({ "path": dir.path() }),
+            "postgres" => {
+                let made = TestDb::new().await;
+                let settings = json!({ "url": made.url });
+                db = Some(made);
+                settings
+            }
+            other => panic!("sink `{other}` has no place in this suite"),
+        };
+        Self { settings, db, dir, name }
+    }
+
+    /// The live rows, as `property/id=name`.
+    async fn rows(&self, dataset: &Dataset) -> Vec<String> {
+        let batches: Vec<RecordBatch> = if let Some(db) = &self.db {
+            let live: Vec<String> = sqlx::query_scalar(
+                "select property_id || '/' || lead_source_id || '=' || name from core.lead_sources \
+                 where deleted_at is null order by 1",
+            )
+            .fetch_all(&db.pool)
+            .await
+            .unwrap();
+            return live;
+        } else if self.settings.get("path").is_some() {
+            let context = transforms::session().unwrap();
+            if pipelines::lake::register(&context, &self.dir.path().display().to_string()).await.is_err() {
+                return Vec::new();
+            }
+            let sql = format!("select property_id, lead_source_id, name from {}", dataset.name);
+            context.sql(&sql).await.unwrap().collect().await.unwrap()
+        } else {
+            sinks::memory::named(&self.name).rows(&dataset.name).into_iter().collect()
+        };
+        let mut rows = Vec::new();
+        for batch in &batches {
+            let batch = RecordBatch::try_new(
+                dataset.schema(),
+                batch
+                    .columns()
+                    .iter()
+                    .zip(dataset.schema().fields())
+                    .map(|(c, f)| arrow::compute::cast(c, f.data_type()).unwrap())
+                    .collect(),
+            )
+            .unwrap();
+            let cell = |column: usize, row: usize| batch.column(column).as_string::<i32>().value(row).to_owned();
+            rows.extend((0..batch.num_rows()).map(|r| format!("{}/{}={}", cell(0, r), cell(1, r), cell(2, r))));
+        }
+        rows.sort();
+        rows
+    }
+}
+
+fn slice(number: u32, run: Uuid, whole: &[&str]) -> Slice {
+    let scopes = whole.iter().map(|s| Scope { value: (*s).to_owned(), origins: None }).collect();
+    Slice {
+        id: SliceId { run, number },
+        pipeline: "conformance".to_owned(),
+        observed_at: DateTime::<Utc>::UNIX_EPOCH + TimeDelta::hours(i64::from(number)),
+        complete: BTreeMap::from([("lead_sources".to_owned(), scopes)]),
+        cursor: None,
+        follows: None,
+        rejects: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn every_sink_keeps_the_promises_of_a_slice() {
+    let dataset = catalog::datasets::find("lead_sources").unwrap();
+    let rows = |list: &[(&str, &str, &str)]| {
+        let text = |t: &str| Cell::Text(t.to_owned());
+        batch(dataset, &list.iter().map(|(p, id, n)| vec![text(p), text(id), text(n)]).collect::<Vec<_>>())
+    };
+    for entry in sinks::ALL {
+        let name = entry.name;
+        let place = Place::of(name).await;
+        let mut sink: Box<dyn Sink> = entry.open(place.settings.clone(), Env::default()).await.unwrap();
+        sink.check().await.unwrap();
+        sink.prepare(&[Target { dataset: dataset.clone(), mode: dataset.mode }]).await.unwrap();
+        let run = Uuid::now_v7();
+
+        // What is written but not committed does not exist, and the next slice does not bring it along.
+        sink.begin(SliceId { run, number: 0 }).await.unwrap();
+        sink.write("lead_sources", rows(&[("p1", "lost", "Nowhere")])).await.unwrap();
+        assert!(place.rows(dataset).await.is_empty(), "{name}: rows before the commit");
+
+        let first = rows(&[("p1", "a", "Web"), ("p1", "b", "Sign"), ("p2", "a", "Web")]);
+        for _ in 0..2 {
+            // The second time the very same slice: as if it had come once.
+            let slice = slice(1, run, &["p1", "p2"]);
+            sink.begin(slice.id).await.unwrap();
+            sink.write("lead_sources", first.clone()).await.unwrap();
+            let receipts = sink.commit(&slice).await.unwrap();
+            assert_eq!(receipts["lead_sources"].received, 3, "{name}");
+            assert_eq!(place.rows(dataset).await, ["p1/a=Web", "p1/b=Sign", "p2/a=Web"], "{name}");
+        }
+
+        // p1 came whole without `b`: it left. p2 was not read: it stays. A change and a new row are there.
+        let third = slice(2, run, &["p1"]);
+        sink.begin(third.id).await.unwrap();
+        sink.write("lead_sources", rows(&[("p1", "a", "Web site"), ("p1", "c", "Friend")])).await.unwrap();
+        sink.commit(&third).await.unwrap();
+        assert_eq!(place.rows(dataset).await, ["p1/a=Web site", "p1/c=Friend", "p2/a=Web"], "{name}");
+
+        // A scope that came whole and empty has nothing left; what had gone comes back.
+        let fourth = slice(3, run, &["p1", "p2"]);
+        sink.begin(fourth.id).await.unwrap();
+        sink.write("lead_sources", rows(&[("p1", "b", "Sign")])).await.unwrap();
+        sink.commit(&fourth).await.unwrap();
+        assert_eq!(place.rows(dataset).await, ["p1/b=Sign"], "{name}");
+
+        // A slice that was never begun, and a dataset that was never prepared, are refused.
+        assert!(sink.commit(&slice(9, run, &[])).await.is_err(), "{name}");
+        sink.begin(SliceId { run, number: 10 }).await.unwrap();
+        assert!(sink.write("units", rows(&[])).await.is_err(), "{name}");
+
+        let mut settings = place.settings.clone();
+        settings["colour"] = json!("blue");
+        assert!(entry.check(&settings).unwrap_err().chain().contains("colour"), "{name}");
     }
 }
