@@ -101,6 +101,9 @@ enum Command {
         /// Only this scope, such as a property id; may be repeated
         #[arg(long, value_name = "ID")]
         only: Vec<String>,
+        /// Also compute what readers of a pipeline see: available units, costs, fee schedule, price history
+        #[arg(long)]
+        serve: bool,
         /// ISO 4217 code of amounts without a currency
         #[arg(long, default_value = "USD")]
         currency: String,
@@ -272,9 +275,9 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
         Command::Backfill { pipeline, from, to, dry_run } => {
             backfill(&app, &pipeline, from, to, dry_run, common.json, out, stop).await
         }
-        Command::Copy { source, dest, only, currency, region } => {
+        Command::Copy { source, dest, only, serve, currency, region } => {
             let began = Instant::now();
-            let summary = copy(&app, Copy { source, dest, only, currency, region }, stop).await?;
+            let summary = copy(&app, Copy { source, dest, only, serve, currency, region }, stop).await?;
             print_summary(out, &summary, began, common.json)
         }
         Command::Sql(mut options) => {

@@ -18,6 +18,8 @@ pub struct Copy {
     pub dest: String,
     /// Only these scopes; empty means all.
     pub only: Vec<String>,
+    /// Whether to compute the served tables too.
+    pub serve: bool,
     /// ISO 4217 code of amounts without a currency.
     pub currency: String,
     /// Country of phone numbers without a country code.
@@ -40,6 +42,8 @@ pub async fn copy(app: &App, copy: Copy, stop: &CancellationToken) -> Result<Sum
                 .hint("Write a pipeline file and use `propflow run`."));
         }
     };
+    // A copy is about what the source says; what a reader of a pipeline sees of it is asked for by name.
+    let models = models_for(&stream.datasets)?.into_iter().filter(|m| copy.serve || m.layer != "serve").collect();
     let (to, settings) = address(&copy.dest, "destination", sinks::ALL)?;
     let sink = to.open(Value::Object(settings), env(&world, to.name)).await?;
     sink.check().await?;
@@ -50,7 +54,7 @@ pub async fn copy(app: &App, copy: Copy, stop: &CancellationToken) -> Result<Sum
         read: Read::Snapshot,
         only: copy.only,
         fresh: true,
-        models: models_for(&stream.datasets)?,
+        models,
         stream,
         source,
         sinks: vec![sink],

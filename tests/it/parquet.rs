@@ -59,7 +59,7 @@ fn every_value_comes_back_as_it_went_in() {
         let dir = tempfile::tempdir().unwrap();
         let slice = slice(Uuid::now_v7(), 0);
         rt.block_on(async {
-            let mut sink = sink(dir.path(), &[dataset.clone()]).await;
+            let mut sink = sink(dir.path(), std::slice::from_ref(&dataset)).await;
             load(&mut sink, &slice, &[(&dataset, batch(&dataset, &rows))]).await;
         });
         let read = read_file(&dir.path().join(format!("every_kind/date=2026-03-01/{}.parquet", slice.id)));
@@ -196,7 +196,7 @@ async fn a_repeated_slice_replaces_its_own_files_and_no_others() {
 async fn a_large_slice_is_spooled_and_the_last_row_of_a_key_wins() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = fees();
-    let mut sink = sink(dir.path(), &[dataset.clone()]).await;
+    let mut sink = sink(dir.path(), std::slice::from_ref(&dataset)).await;
     let row = |n: usize, v: i128| {
         let key = Cell::Text(format!("f{:06}", n * 7919 % 60_000));
         vec![word("p", 1), key, word("o", 0), Cell::Decimal(v), Cell::Text(format!("{n:>900}"))]
@@ -220,7 +220,7 @@ async fn a_large_slice_is_spooled_and_the_last_row_of_a_key_wins() {
 async fn a_scope_that_came_empty_is_on_record() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = fees();
-    let mut sink = sink(dir.path(), &[dataset.clone()]).await;
+    let mut sink = sink(dir.path(), std::slice::from_ref(&dataset)).await;
     let mut slice = slice(Uuid::now_v7(), 0);
     let origins = Scope { value: "p2".to_owned(), origins: Some(vec!["o1".to_owned(), "o2".to_owned()]) };
     slice.complete = [("fees".to_owned(), vec![whole("p1"), origins])].into();

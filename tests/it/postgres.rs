@@ -169,7 +169,7 @@ fn every_value_comes_back_as_it_went_in() {
     let db = rt.block_on(TestDb::new());
     let dataset = every_kind();
     let run = Uuid::now_v7();
-    let sink = RefCell::new(rt.block_on(sink(&db.pool, options(), &[dataset.clone()])));
+    let sink = RefCell::new(rt.block_on(sink(&db.pool, options(), std::slice::from_ref(&dataset))));
     let number = Counter::new(0);
     proptest!(ProptestConfig::with_cases(24), |(rows in prop::collection::vec(any_row(), 1..12))| {
         let mut rows: Vec<Vec<Cell>> = (0..).map(Cell::Int).zip(rows).map(|(k, r)| [vec![k], r].concat()).collect();
@@ -340,7 +340,7 @@ fn postgres_and_memory_agree() {
 async fn a_large_slice_streams_and_the_last_row_of_a_key_wins() {
     let db = TestDb::new().await;
     let dataset = fees();
-    let mut sink = sink(&db.pool, options(), &[dataset.clone()]).await;
+    let mut sink = sink(&db.pool, options(), std::slice::from_ref(&dataset)).await;
     let row = |n: usize, v: i128| {
         let filler = Cell::Text(format!("{n:>600}"));
         vec![
@@ -376,7 +376,7 @@ fn digests_never_hide_a_change() {
     let db = rt.block_on(TestDb::new());
     let dataset = every_kind().columns(std::iter::once(text("scope", "scope").key()).chain(every_kind().columns));
     let dataset = dataset.scope("scope");
-    let sink = RefCell::new(rt.block_on(sink(&db.pool, options(), &[dataset.clone()])));
+    let sink = RefCell::new(rt.block_on(sink(&db.pool, options(), std::slice::from_ref(&dataset))));
     let run = Uuid::now_v7();
     let number = Counter::new(0);
     let changes = prop::collection::vec((0..60_usize, 1..10_usize, any_row()), 1..6);
@@ -437,7 +437,7 @@ async fn hostile_names_make_sound_tables() {
     ]);
     let schema = r#"My "core""#;
     let options = Options { schema: schema.to_owned(), ..options() };
-    let mut sink = sink(&db.pool, options, &[dataset.clone()]).await;
+    let mut sink = sink(&db.pool, options, std::slice::from_ref(&dataset)).await;
     let rows = |v: i64| batch(&dataset, &[vec![word("k", 1), Cell::Text("x".into()), Cell::Int(v)]]);
     let run = Uuid::now_v7();
     for number in 0..2 {
@@ -494,8 +494,8 @@ async fn the_cursor_moves_with_the_rows_and_two_workers_do_not_both_win() {
     let mut slice = slice(run, 0);
     slice.cursor = Some(Cursor(json!({ "page": 2 })));
     slice.complete = [("fees".to_owned(), vec![whole("p1")])].into();
-    let mut one = sink(&db.pool, Options::default(), &[dataset.clone()]).await;
-    let mut two = sink(&db.pool, Options::default(), &[dataset.clone()]).await;
+    let mut one = sink(&db.pool, Options::default(), std::slice::from_ref(&dataset)).await;
+    let mut two = sink(&db.pool, Options::default(), std::slice::from_ref(&dataset)).await;
     for sink in [&mut one, &mut two] {
         sink.begin(slice.id).await.unwrap();
     }
@@ -518,7 +518,7 @@ async fn the_cursor_moves_with_the_rows_and_two_workers_do_not_both_win() {
 async fn a_lost_server_is_retryable_and_leaves_nothing() {
     let db = TestDb::new().await;
     let dataset = fees();
-    let mut sink = sink(&db.pool, options(), &[dataset.clone()]).await;
+    let mut sink = sink(&db.pool, options(), std::slice::from_ref(&dataset)).await;
     let row = |n: i64| {
         vec![word("p", 1), Cell::Text(format!("f{n}")), word("o", 0), Cell::Null, Cell::Text(format!("{n:>900}"))]
     };
@@ -548,12 +548,12 @@ async fn rows_changed_behind_its_back_are_mended_by_verify() {
     let dataset = fees();
     let rows = batch(&dataset, &[vec![word("p", 1), word("f", 1), word("o", 1), Cell::Decimal(700), Cell::Null]]);
     let run = Uuid::now_v7();
-    let mut usual = sink(&db.pool, options(), &[dataset.clone()]).await;
+    let mut usual = sink(&db.pool, options(), std::slice::from_ref(&dataset)).await;
     load(&mut usual, &slice(run, 0), &[(&dataset, rows.clone())]).await;
     db.pool.execute("update core.fees set amount = 1").await.unwrap();
     let receipt = load(&mut usual, &slice(run, 1), &[(&dataset, rows.clone())]).await;
     assert_eq!(receipt.unchanged, 1);
-    let mut verifying = sink(&db.pool, Options { verify: true, ..options() }, &[dataset.clone()]).await;
+    let mut verifying = sink(&db.pool, Options { verify: true, ..options() }, std::slice::from_ref(&dataset)).await;
     let receipt = load(&mut verifying, &slice(run, 2), &[(&dataset, rows.clone())]).await;
     assert_eq!(receipt.updated, 1);
     // An emptied table needs no such option, not even for a scope that comes later.

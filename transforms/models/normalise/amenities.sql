@@ -17,6 +17,8 @@ with stated as (
     clean(unit_number), clean(description), _row
   from resman_amenities
   where coalesce(flag(available_for_online_marketing), true)
+), firsts as (
+  select origin, min(_row) as _row from stated group by property_id, origin, floorplan_code, unit_number, lower(name)
 )
 select
   property_id,
@@ -24,7 +26,5 @@ select
   origin, name, kind,
   case when unit_number is not null then 'unit' when floorplan_code is not null then 'floorplan' else 'property' end as applies_to,
   floorplan_code, unit_number, description
-from stated
-qualify row_number() over (
-  partition by property_id, origin, floorplan_code, unit_number, lower(name) order by _row
-) = 1
+from stated s
+left semi join firsts f on f.origin = s.origin and f._row = s._row

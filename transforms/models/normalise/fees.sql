@@ -160,8 +160,9 @@ with stated as (
     and coalesce(money(amount_text), 0) = 0 and coalesce(money(min_text), 0) = 0
     and coalesce(money(max_text), 0) = 0 and coalesce(money(percent_text), 0) = 0
   )
-), sorted as (
-  select *,
+), kinds as (
+  -- A few dozen wordings stand for all charges, so each is looked at once.
+  select words,
     case
       when regexp_like(words, 'application ?fee|\bapplication\b|\bscreening\b') then 'application'
       when regexp_like(words, '\badmin') then 'admin'
@@ -177,7 +178,10 @@ with stated as (
       when words like '%rentable item%' then 'rentable_item'
       when regexp_like(words, '\bamenit') then 'amenity'
       else 'other'
-    end as category,
+    end as category
+  from (select distinct words from read)
+), sorted as (
+  select r.*, coalesce(k.category, 'other') as category,
     case
       when frequency in ('one_time', 'once', 'onetime', 'non_recurring', 'at_move_in', 'move_in', 'single') then 'one_time'
       when frequency in ('monthly', 'month', 'per_month', 'recurring', 'every_month') then 'monthly'
@@ -186,7 +190,8 @@ with stated as (
       when frequency in ('per_occurrence', 'per_use', 'each', 'occurrence', 'as_incurred') then 'per_occurrence'
       else 'unknown'
     end as period
-  from read
+  from read r
+  left join kinds k on k.words = r.words
 ), firsts as (
   -- The same charge stated again in one list is one charge.
   select origin, min(_row) as _row
