@@ -6,12 +6,12 @@
 //! - Its own retries know no delay, so a job that has to wait is *parked*: the transaction that ends it puts its
 //!   successor in the queue, due later.
 //! - A panic leaves the row running for ever, and an acknowledgement is a message that can get lost. So handlers run
-//!   under `catch_unwind`, and [`settle`] is the only acknowledgement: apalis's own is switched off.
+//!   under `catch_unwind`, and `settle` is the only acknowledgement: apalis's own is switched off.
 //! - A worker that comes back under its old name keeps its dead jobs alive. So each start has a name of its own.
 //! - Heartbeats stop when more jobs are fetched than can run, and while a worker shuts down. So one job is fetched at
-//!   a time, and [`beat`] goes on until the last handler has ended.
+//!   a time, and `beat` goes on until the last handler has ended.
 //! - Notifications are sent for rows that are due when they are inserted, and the polling that comes with apalis can
-//!   lose its wake-up. So both are used, the polling with [`Tick`].
+//!   lose its wake-up. So both are used, the polling with `Tick`.
 //! - A worker ends with the first database error. So [`work`] starts the next one, after a pause.
 
 use std::collections::HashMap;

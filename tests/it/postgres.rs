@@ -1,5 +1,10 @@
 //! The PostgreSQL sink against a real server.
 
+#![allow(
+    clippy::await_holding_refcell_ref,
+    reason = "one thread, one borrower: proptest wants a closure that can be called again"
+)]
+
 use std::cell::{Cell as Counter, RefCell};
 use std::collections::BTreeMap;
 
@@ -456,9 +461,9 @@ async fn only_a_new_nullable_column_changes_a_table() {
     let db = TestDb::new().await;
     let ledger = Options::default;
     let before = leads();
-    sink(&db.pool, ledger(), &[before.clone()]).await;
+    sink(&db.pool, ledger(), std::slice::from_ref(&before)).await;
     let wider = before.clone().extend([text("email", "the mail")]);
-    sink(&db.pool, ledger(), &[wider.clone()]).await;
+    sink(&db.pool, ledger(), std::slice::from_ref(&wider)).await;
     let changes: Vec<(String, String)> =
         sqlx::query_as("select dataset, change from ops.schema_changes").fetch_all(&db.pool).await.unwrap();
     assert_eq!(changes, [("leads".to_owned(), "added `email` text".to_owned())]);
