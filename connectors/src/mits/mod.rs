@@ -51,7 +51,7 @@ pub struct Config {
 }
 
 fn checkpoint_rows() -> usize {
-    64 * 1024
+    32 * 1024
 }
 
 /// The connector.
