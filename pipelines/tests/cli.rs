@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 
 const PROPFLOW: &str = env!("CARGO_BIN_EXE_propflow");
@@ -18,13 +19,29 @@ const PROPFLOW: &str = env!("CARGO_BIN_EXE_propflow");
 /// A folder that a private server's user can enter, and commands that live in it.
 struct Home {
     dir: TempDir,
+    /// The server of `DATABASE_URL`, and a database on it that is this test's own.
+    database: Option<(String, String)>,
+}
+
+/// Runs one statement on a server.
+fn execute(url: &str, sql: String) {
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        connection.close().await.unwrap();
+    });
 }
 
 impl Home {
     fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("pf").tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        Self { dir }
+        let database = std::env::var("DATABASE_URL").ok().map(|server| {
+            let name = format!("propflow_cli_{}", uuid::Uuid::now_v7().simple());
+            execute(&server, format!("create database {name}"));
+            (server, name)
+        });
+        Self { dir, database }
     }
 
     fn path(&self) -> &Path {
@@ -34,8 +51,12 @@ impl Home {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROPFLOW);
         command.args(arguments).current_dir(self.path()).env("PROPFLOW_HOME", self.path().join("home"));
-        // A shared server would mix the tests' tables.
         command.env_remove("DATABASE_URL").env_remove("PROPFLOW_SPECS").stdin(Stdio::null());
+        if let Some((server, name)) = &self.database {
+            let mut url = url::Url::parse(server).unwrap();
+            url.set_path(name);
+            command.env("DATABASE_URL", url.as_str());
+        }
         command
     }
 
@@ -64,6 +85,14 @@ impl Home {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some((server, name)) = &self.database {
+            execute(server, format!("drop database if exists {name} with (force)"));
+        }
     }
 }
 
