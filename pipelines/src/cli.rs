@@ -104,6 +104,9 @@ enum Command {
         /// Also compute what readers of a pipeline see: available units, costs, fee schedule, price history
         #[arg(long)]
         serve: bool,
+        /// Write rows and values that were refused to this file, as JSON lines
+        #[arg(long, value_name = "FILE")]
+        rejects: Option<PathBuf>,
         /// ISO 4217 code of amounts without a currency
         #[arg(long, default_value = "USD")]
         currency: String,
@@ -275,9 +278,12 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
         Command::Backfill { pipeline, from, to, dry_run } => {
             backfill(&app, &pipeline, from, to, dry_run, common.json, out, stop).await
         }
-        Command::Copy { source, dest, only, serve, currency, region } => {
+        Command::Copy { source, dest, only, serve, rejects, currency, region } => {
             let began = Instant::now();
             let summary = copy(&app, Copy { source, dest, only, serve, currency, region }, stop).await?;
+            if let Some(path) = rejects {
+                keep_rejects(&path, &summary)?;
+            }
             print_summary(out, &summary, began, common.json)
         }
         Command::Sql(mut options) => {
@@ -402,6 +408,15 @@ async fn run_plan(
     };
     database.close().await;
     print_summary(out, &result?, began, json)
+}
+
+fn keep_rejects(path: &std::path::Path, summary: &Summary) -> Result<()> {
+    let mut text = Vec::new();
+    for reject in &summary.unrecorded {
+        serde_json::to_writer(&mut text, reject).map_err(|e| Fault::us("a reject has no JSON form").because(e))?;
+        text.push(b'\n');
+    }
+    std::fs::write(path, text).map_err(|e| Fault::user(format!("`{}` cannot be written", path.display())).because(e))
 }
 
 fn print_summary(out: &mut dyn Write, summary: &Summary, began: Instant, json: bool) -> Result<End> {

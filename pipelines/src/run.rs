@@ -93,6 +93,9 @@ pub struct Summary {
     pub rejected_rows: u64,
     /// Values left unknown.
     pub rejected_values: u64,
+    /// The refused rows and values themselves, when there is no ledger to keep them.
+    #[serde(skip)]
+    pub unrecorded: Vec<Reject>,
     /// Things to know, and the scopes that failed.
     pub notes: Vec<Note>,
     /// Scopes that could not be read: name and reason.
@@ -146,6 +149,7 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
         rows: BTreeMap::new(),
         rejected_rows: 0,
         rejected_values: 0,
+        unrecorded: Vec::new(),
         notes: Vec::new(),
         failed_scopes: Vec::new(),
     };
@@ -365,6 +369,9 @@ impl Writer<'_> {
                 RejectKind::Row => summary.rejected_rows += 1,
                 RejectKind::Value => summary.rejected_values += 1,
             }
+        }
+        if self.world.ledger.is_none() {
+            summary.unrecorded.extend(slice.rejects);
         }
         merge_notes(&mut summary.notes, slice.notes);
         Ok(())

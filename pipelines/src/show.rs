@@ -105,11 +105,16 @@ pub fn summary(out: &mut dyn Write, summary: &Summary, took: Duration) -> io::Re
         writeln!(out, "{}", counts(&summary.rows))?;
     }
     if summary.rejected_rows + summary.rejected_values > 0 {
+        let place =
+            if summary.unrecorded.is_empty() { "see `propflow rejects`" } else { "`--rejects FILE` keeps them all" };
         writeln!(
             out,
-            "rejected: {} rows not loaded, {} values left unknown; see `propflow rejects`",
+            "rejected: {} rows not loaded, {} values left unknown; {place}",
             summary.rejected_rows, summary.rejected_values
         )?;
+        for reject in summary.unrecorded.iter().take(10) {
+            writeln!(out, "  {} {}: {}", reject.dataset, reject.key, reject.reason)?;
+        }
     }
     notes(out, &summary.notes)?;
     for (scope, reason) in &summary.failed_scopes {

@@ -149,6 +149,24 @@ fn a_feed_is_copied_and_asked_in_sql_without_a_database() {
 }
 
 #[test]
+fn a_copy_says_what_it_refused_and_keeps_it() {
+    let home = Home::new();
+    home.ok(&["generate", "mits", "feed.xml", "--properties", "1", "--units", "6"]);
+    let feed = std::fs::read_to_string(home.path().join("feed.xml")).unwrap();
+    let start = feed.find("<ILS_Unit").unwrap() + feed[feed.find("<ILS_Unit").unwrap()..].find("<MarketRent>").unwrap();
+    let end = start + feed[start..].find("</MarketRent>").unwrap();
+    home.write("odd.xml", &format!("{}<MarketRent>-1{}", &feed[..start], &feed[end..]));
+    let text = home.ok(&["copy", "mits:odd.xml", "parquet:out", "--rejects", "rejects.jsonl"]);
+    assert!(text.contains("is negative"), "{text}");
+    let kept = std::fs::read_to_string(home.path().join("rejects.jsonl")).unwrap();
+    assert!(kept.lines().count() > 0 && kept.contains("\"kind\":\"value\""), "{kept}");
+    // The unit is there, its rent is unknown and not free.
+    let rents =
+        home.ok(&["sql", "--lake", "out", "--format", "csv", "select count(*) as n from units where market_rent <= 0"]);
+    assert_eq!(rents, "n\n0\n");
+}
+
+#[test]
 fn files_are_tables_and_functions_are_there() {
     let home = Home::new();
     home.write("people.csv", "name,phone\nAda Example,(251) 555-0142\nNo Phone,\n");
