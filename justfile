@@ -45,9 +45,9 @@ bench *ARGS:
 db-up:
     {{ propflow }} migrate
 
-# Accept what the models and snapshots say now; read the diff before you commit it
-slt-fix:
-    SLT_COMPLETE=1 INSTA_UPDATE=always cargo test --workspace --test it
+# Accept the snapshots as they are now; read the diff before you commit it
+snapshots:
+    INSTA_UPDATE=always cargo test --workspace --test it
 
 # Build and open the documentation of the code
 docs:

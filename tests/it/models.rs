@@ -637,3 +637,24 @@ async fn a_slice_with_a_dataset_that_no_one_knows_is_refused() {
     given.tables.insert("mits_unit".to_owned(), vec![]);
     assert!(transforms::run(&models::all().unwrap(), given).await.unwrap_err().to_string().contains("`mits_unit`"));
 }
+
+#[tokio::test]
+async fn a_feed_without_terms_still_has_its_door_number_and_its_rent() {
+    let unit = with(
+        vacant("10252429"),
+        json!({ "marketing_name": " 1010 ", "effective_rent_min": "1,495.00", "effective_rent_max": "1540" }),
+    );
+    let wrong = with(vacant("10252430"), json!({ "effective_rent_min": "-1" }));
+    let output = run(&[
+        ("mits_properties", vec![json!({ "marketing_name": "Harbor Flats", "state": "AL" })]),
+        ("mits_units", vec![unit, wrong]),
+    ])
+    .await;
+    let units = rows(&output, "units");
+    assert_eq!(units["10252429"]["unit_name"], "1010");
+    assert_eq!(units["10252430"]["unit_name"], "10252430", "without a name, the number is the name");
+    assert_eq!(cents(&units["10252430"], "effective_rent_min"), None);
+    let offered = rows(&output, "available_units");
+    assert_eq!(cents(&offered["10252429"], "rent_from"), Some(149_500));
+    assert!(output.rejects.iter().any(|r| r.key.ends_with("10252430") && r.reason.contains("negative")));
+}

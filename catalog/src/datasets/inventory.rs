@@ -104,6 +104,7 @@ pub fn all() -> Vec<Dataset> {
                 property_id(),
                 unit_number().key(),
                 text("unit_id", "the vendor's id; the marketing feed has none"),
+                text("unit_name", "the number on the door; some feeds number units by an id of their own"),
                 text("building", "building name or number"),
                 text("floor", "floor as the vendor names it"),
                 text("floorplan_code", "the unit-type code"),
@@ -112,6 +113,8 @@ pub fn all() -> Vec<Dataset> {
                 count("bathrooms", "number of bathrooms"),
                 int("square_feet", "floor area in square feet"),
                 money("market_rent", "list rent a month; null is unknown, never free"),
+                money("effective_rent_min", "lowest rent a month over all terms, as the feed states it; null is unknown"),
+                money("effective_rent_max", "highest rent a month over all terms, as the feed states it; null is unknown"),
                 currency(),
             ])
             .extend(address())

@@ -82,6 +82,9 @@ with mits_numbers as (
     coalesce(clean(v2.floor), clean(va.floor), clean(m.floor), clean(v1.floor)) as floor,
     coalesce(clean(v2.unit_type), clean(va.unit_type_name), clean(m.floorplan_id), clean(v1.unit_type)) as floorplan_code,
     clean(m.floorplan_name) as floorplan_name,
+    coalesce(clean(m.marketing_name), k.number) as unit_name,
+    price(m.effective_rent_min) as effective_rent_min,
+    price(m.effective_rent_max) as effective_rent_max,
     money(m.bedrooms) as bedrooms,
     money(m.bathrooms) as bathrooms,
     coalesce(price(v2.square_feet), price(va.square_feet), price(m.square_feet_min), price(m.square_feet_max)) as square_feet,
@@ -113,6 +116,7 @@ with mits_numbers as (
       issue('market rent in v2_units', 'price', v2.market_rent),
       issue('market rent in mits', 'price', m.market_rent),
       issue('unit rent in mits', 'price', m.unit_rent),
+      issue('effective rent in mits', 'price', m.effective_rent_min),
       issue('bedrooms', 'number', m.bedrooms),
       issue('bathrooms', 'number', m.bathrooms),
       issue('area in v2_units', 'number', v2.square_feet),
@@ -152,7 +156,7 @@ with mits_numbers as (
   where n.first_row is null or (n.differs and n.first_row <> l._row)
 )
 select
-  u.property_id, u.unit_number, u.unit_id, u.building, u.floor, u.floorplan_code, u.floorplan_name,
+  u.property_id, u.unit_number, u.unit_id, u.unit_name, u.effective_rent_min, u.effective_rent_max, u.building, u.floor, u.floorplan_code, u.floorplan_name,
   try_cast(coalesce(u.bedrooms, money(t.bedrooms)) as decimal(6, 2)) as bedrooms,
   try_cast(coalesce(u.bathrooms, money(t.bathrooms)) as decimal(6, 2)) as bathrooms,
   try_cast(u.square_feet as bigint) as square_feet,
@@ -173,6 +177,6 @@ cross join merged u
 left join types t on t.property_id = u.property_id and t.code = u.floorplan_code
 union all
 select
-  property_id, number, unit_id, building, floor, code, null, null, null, null, price(rent), null, null, null, null, null,
+  property_id, number, unit_id, null, null, null, building, floor, code, null, null, null, null, price(rent), null, null, null, null, null,
   null, null, null, null, null, null, null, null, null, null, null, reason
 from refused

@@ -45,12 +45,12 @@ with terms as (
   group by property_id, unit_number
 )
 select
-  f.property_id, f.unit_number, f.unit_id, p.name as property_name, f.building, f.floor, f.floorplan_code,
+  f.property_id, f.unit_number, f.unit_id, f.unit_name, p.name as property_name, f.building, f.floor, f.floorplan_code,
   coalesce(f.floorplan_name, fp.name) as floorplan_name,
   coalesce(f.bedrooms, fp.bedrooms) as bedrooms,
   coalesce(f.bathrooms, fp.bathrooms) as bathrooms,
   coalesce(f.square_feet, case when fp.square_feet_min = fp.square_feet_max then fp.square_feet_min end) as square_feet,
-  f.available_on, f.market_rent, t.effective_rent as rent_from, t.lease_term_months as rent_from_term_months,
+  f.available_on, f.market_rent, coalesce(t.effective_rent, f.effective_rent_min) as rent_from, t.lease_term_months as rent_from_term_months,
   f.currency, f.affordable,
   -- The feed's link is a base to which the unit is added; the account's link is for the whole property.
   case
