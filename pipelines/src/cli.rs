@@ -544,11 +544,7 @@ async fn check(app: &App, live: bool, json: bool, out: &mut dyn Write) -> Result
             print(out, format_args!("ok: {} ({})", plan.spec.name, plan.place))?;
         }
     }
-    match faults.as_slice() {
-        [] => Ok(End::Done),
-        [_one] => Err(crate::app::all_of(&faults)),
-        _ => Err(crate::app::all_of(&faults)),
-    }
+    if faults.is_empty() { Ok(End::Done) } else { Err(crate::app::all_of(&faults)) }
 }
 
 /// The newest runs, for other modules that print them.
