@@ -438,7 +438,7 @@ async fn mistakes_are_named_with_a_way_out() {
       Did you mean `units`, `units_history`? There is `units`, `units_history`.
     select unit_numbr from units
       there is no column `unit_numbr`
-      Did you mean `unit_number`?
+      Did you mean `unit_number`, `unit_name`?
     select nothing_like_it from (select 1 as a)
       there is no column `nothing_like_it`
       There is `a`.
