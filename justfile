@@ -39,7 +39,8 @@ replay *ARGS:
 
 # The figures, each beside its floor, in release
 bench *ARGS:
-    cargo run --release --bin propflow-bench -- {{ ARGS }}
+    cargo build --release --workspace
+    "$CARGO_TARGET_DIR/release/propflow-bench" {{ ARGS }}
 
 # Bring the database at DATABASE_URL up to date
 db-up:
