@@ -103,6 +103,12 @@ impl App {
         Ok(plan::check(&spec::files(self.specs.as_deref())?).await)
     }
 
+    /// The plans of all pipeline files, or every problem of any of them.
+    pub async fn sound_plans(&self) -> Result<Vec<Plan>> {
+        let (plans, faults) = self.plans().await?;
+        if faults.is_empty() { Ok(plans) } else { Err(all_of(&faults)) }
+    }
+
     /// The plan of one pipeline. Problems of other files do not matter here.
     pub async fn plan(&self, name: &str) -> Result<Plan> {
         let files = spec::files(self.specs.as_deref())?;

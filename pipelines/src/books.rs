@@ -60,8 +60,8 @@ pub async fn status(
     as_json: bool,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let all = crate::cli::latest_runs(database, pipeline, if run.is_some() { 10_000 } else { limit }).await?;
     let Some(id) = run else {
+        let all = runs::list(&database.pool, pipeline, i64::from(limit)).await?;
         if as_json {
             return print(out, format_args!("{}", to_json(&all)?));
         }
@@ -71,7 +71,7 @@ pub async fn status(
         print(out, format_args!("{}", show::runs(&all)))?;
         return print_freshness(database, out).await;
     };
-    let found = all.into_iter().find(|r| r.id == id).ok_or_else(|| {
+    let found = runs::find(&database.pool, id).await?.ok_or_else(|| {
         Fault::user(format!("there is no run `{id}`")).hint("`propflow status` lists the latest runs.")
     })?;
     let notes = runs::notes(&database.pool, id).await?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use catalog::store::runs::{self, Status};
+use catalog::store::runs::Status;
 use catalog::{Blame, Fault, Result};
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand};
@@ -545,9 +545,4 @@ async fn check(app: &App, live: bool, json: bool, out: &mut dyn Write) -> Result
         }
     }
     if faults.is_empty() { Ok(End::Done) } else { Err(crate::app::all_of(&faults)) }
-}
-
-/// The newest runs, for other modules that print them.
-pub async fn latest_runs(database: &Database, pipeline: Option<&str>, limit: u32) -> Result<Vec<runs::Run>> {
-    runs::list(&database.pool, pipeline, i64::from(limit)).await
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use catalog::store::runs;
 use catalog::{Fault, Result};
 use clap::Args;
 use fixtures::resman::{Misbehaviour, Options as ResManOptions, Rule, Simulator};
@@ -221,7 +222,7 @@ async fn play(
     ask(out, "Which prices moved since the morning?", Some(lake), MOVED, &stage.database).await?;
 
     say(out, format_args!("4. The books."))?;
-    let runs = crate::cli::latest_runs(&stage.database, None, 10).await?;
+    let runs = runs::list(&stage.database.pool, None, 10).await?;
     say(out, format_args!("{}", show::runs(&runs)))?;
     Ok(End::Done)
 }
@@ -273,9 +274,9 @@ async fn ask(
 
 /// Lets the schedules' ticks become jobs and works them off.
 async fn pull(app: &App, stage: &Stage, out: &mut dyn Write, stop: &CancellationToken) -> Result<()> {
-    let before = crate::cli::latest_runs(&stage.database, None, 1000).await?.len();
+    let before = runs::list(&stage.database.pool, None, 1000).await?.len();
     worker::run_scheduled_now(app, &stage.database, "demo", stop).await?;
-    let runs = crate::cli::latest_runs(&stage.database, None, 1000).await?;
+    let runs = runs::list(&stage.database.pool, None, 1000).await?;
     let new = &runs[..runs.len().saturating_sub(before)];
     let rows = sqlx::query(
         "select d.key as dataset, sum((d.value->>'received')::int8)::int8 as received, sum((d.value->>'inserted')::int8)::int8 as inserted, \

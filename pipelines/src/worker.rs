@@ -33,10 +33,7 @@ pub struct Options {
 /// # Errors
 /// When a pipeline file has a problem: a schedule that is silently left out would be noticed by nobody.
 pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &CancellationToken) -> Result<()> {
-    let (plans, faults) = app.plans().await?;
-    if !faults.is_empty() {
-        return Err(crate::app::all_of(&faults));
-    }
+    let plans = app.sound_plans().await?;
     let runner = Arc::new(Runner { app: app.clone(), database: database.clone() });
     let timetable = Arc::new(Timetable { plans, database: database.clone() });
     let options = jobs::Options { concurrency: options.concurrency, drain: options.once };
@@ -50,10 +47,7 @@ pub async fn run_scheduled_now(
     trigger: &str,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let (plans, faults) = app.plans().await?;
-    if !faults.is_empty() {
-        return Err(crate::app::all_of(&faults));
-    }
+    let plans = app.sound_plans().await?;
     let timetable = Timetable { plans, database: database.clone() };
     let mut connection = database.pool.acquire().await.map_err(|e| fault("cannot reach the job queue", e))?;
     for scheduled in timetable.list().await? {

@@ -338,6 +338,16 @@ pub async fn list(pool: &PgPool, pipeline: Option<&str>, limit: i64) -> Result<V
     Ok(rows.iter().map(run).collect())
 }
 
+/// One run, if the ledger has it.
+pub async fn find(pool: &PgPool, id: Uuid) -> Result<Option<Run>> {
+    let row = sqlx::query(sqlx::AssertSqlSafe(format!("select {RUN} from ops.runs where id = $1")))
+        .bind(id)
+        .fetch_optional(pool)
+        .await
+        .map_err(|e| fault("cannot read the run ledger", e))?;
+    Ok(row.as_ref().map(run))
+}
+
 /// The notes of a run.
 pub async fn notes(pool: &PgPool, id: Uuid) -> Result<Vec<Note>> {
     let rows =
