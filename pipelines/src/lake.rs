@@ -151,10 +151,7 @@ impl Lake {
         let records = self.store.list(Some(&self.prefix.clone().join(SLICES.0)));
         let newest = records
             .try_fold(None, |newest: Option<ObjectMeta>, file| async move {
-                Ok(match newest {
-                    Some(n) if n.last_modified > file.last_modified => Some(n),
-                    _ => Some(file),
-                })
+                Ok(newest.into_iter().chain([file]).max_by_key(age))
             })
             .await
             .map_err(|e| self.unreadable(e))?;
@@ -189,7 +186,7 @@ impl Lake {
             let files: Vec<ObjectMeta> =
                 self.store.list(Some(day)).try_collect().await.map_err(|e| self.unreadable(e))?;
             let parquet = files.into_iter().filter(|f| f.location.extension() == Some("parquet"));
-            if let Some(newest) = parquet.max_by_key(|f| f.last_modified) {
+            if let Some(newest) = parquet.max_by_key(age) {
                 return Ok(Some(newest));
             }
         }
@@ -261,6 +258,12 @@ fn remote(ctx: &SessionContext, root: &str) -> Result<(Url, String)> {
 
 fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// The order of files. Those of one tick of the store's clock, which can be coarse, are told apart by their names: slices
+/// of a run are numbered, and ids of runs grow with time.
+fn age(file: &ObjectMeta) -> (DateTime<Utc>, StorePath) {
+    (file.last_modified, file.location.clone())
 }
 
 fn slices_schema() -> SchemaRef {
