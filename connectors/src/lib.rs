@@ -11,8 +11,10 @@ pub mod mits;
 pub mod resman;
 pub mod rows;
 pub mod source;
+pub mod webhook;
 
 pub use source::{Event, Read, Request, Source, Stream, guarded};
+pub use webhook::{Decoded, Delivery, Refused, Webhook};
 
 /// Every connector, in the order of `propflow list`.
 pub static ALL: &[Entry<dyn Source>] = &[Entry::of::<mits::Mits>(), Entry::of::<resman::ResMan>()];

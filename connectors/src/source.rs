@@ -1,5 +1,6 @@
 //! What every connector promises.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::RecordBatch;
@@ -9,6 +10,8 @@ use catalog::{Cursor, Dataset, Fault, Note, Reject, Result};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+
+use crate::webhook::Webhook;
 
 /// A system outside, opened with its settings.
 #[async_trait]
@@ -22,21 +25,28 @@ pub trait Source: Send + Sync {
     /// Reads a stream. Events come in order; [`Event::Checkpoint`] covers every event before it. The stream is lazy: a
     /// reader that stops polling stops the calls, and dropping it leaves nothing running.
     fn read(&self, request: Request) -> BoxStream<'_, Result<Event>>;
+
+    /// How deliveries of this connection are checked and understood, when the vendor sends any.
+    fn webhook(&self) -> Option<&dyn Webhook> {
+        None
+    }
 }
 
 /// A group of datasets that one reading brings together.
 #[derive(Debug, Clone)]
 pub struct Stream {
     /// Its name inside the connector.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What it brings.
-    pub about: &'static str,
+    pub about: Cow<'static, str>,
     /// The wire datasets that it may emit.
     pub datasets: Vec<Dataset>,
     /// Whether it can be read for a time range in the past.
     pub backfill: bool,
     /// Whether it can be read from a cursor on.
     pub changes: bool,
+    /// Whether single objects of it can be read by id.
+    pub objects: bool,
 }
 
 /// What to read.
@@ -52,7 +62,7 @@ pub struct Request {
     pub only: Vec<String>,
 }
 
-/// Three different readings.
+/// Four different readings.
 #[derive(Debug, Clone)]
 pub enum Read {
     /// Everything that is there now.
@@ -64,10 +74,16 @@ pub enum Read {
         /// First instant not included.
         until: DateTime<Utc>,
     },
-    /// Everything that changed since a cursor; `None` starts now.
+    /// Everything that changed since a cursor; `None` reads everything and gives the cursor to go on from.
     Changes {
         /// Where the last reading ended.
         since: Option<Cursor>,
+    },
+    /// These objects, as they are now: what a webhook said has changed. An object that the vendor no longer knows
+    /// comes as a row that says so.
+    Objects {
+        /// The vendor's ids, as [`Webhook::decode`] gave them.
+        ids: Vec<String>,
     },
 }
 
@@ -79,7 +95,7 @@ pub enum Event {
     /// Rows of a dataset.
     Rows {
         /// The dataset's name.
-        dataset: &'static str,
+        dataset: Cow<'static, str>,
         /// Rows in the dataset's schema.
         batch: RecordBatch,
     },
@@ -118,12 +134,12 @@ impl Event {
 /// covered its last rows with a checkpoint.
 pub fn guarded<'a>(stream: &Stream, events: BoxStream<'a, Result<Event>>) -> BoxStream<'a, Result<Event>> {
     let schemas: BTreeMap<String, SchemaRef> = stream.datasets.iter().map(|d| (d.name.clone(), d.schema())).collect();
-    let name = stream.name;
+    let name = stream.name.clone();
     let mut uncovered = BTreeSet::new();
     let mut failed = false;
     let checked = events.map(Some).chain(futures::stream::iter([None])).filter_map(move |event| {
         let out = match event {
-            Some(Ok(Event::Rows { dataset, batch })) => match schemas.get(dataset) {
+            Some(Ok(Event::Rows { dataset, batch })) => match schemas.get(&*dataset) {
                 None => Some(Err(Fault::us(format!(
                     "stream `{name}` emitted rows of `{dataset}`, which it does not declare"
                 )))),
@@ -131,7 +147,7 @@ pub fn guarded<'a>(stream: &Stream, events: BoxStream<'a, Result<Event>>) -> Box
                     Some(Err(Fault::us(format!("stream `{name}` emitted rows of `{dataset}` in another schema"))))
                 }
                 Some(_) => {
-                    uncovered.insert(dataset);
+                    uncovered.insert(dataset.clone());
                     Some(Ok(Event::Rows { dataset, batch }))
                 }
             },

@@ -170,7 +170,7 @@ impl App {
             source,
             stream,
             connection: spec.connection().to_owned(),
-            read: asked.read,
+            read: asked.read.unwrap_or_else(|| spec.source.read.into()),
             only: asked.only,
             fresh: asked.fresh,
             models: plan.models.clone(),
@@ -188,8 +188,8 @@ impl App {
 pub struct Asked {
     /// Who asked; a word that the ledger knows.
     pub trigger: String,
-    /// How much to read.
-    pub read: Read,
+    /// How much to read; `None` is what the pipeline file says.
+    pub read: Option<Read>,
     /// Only these scopes.
     pub only: Vec<String>,
     /// Do not resume.

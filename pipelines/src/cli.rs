@@ -266,7 +266,7 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
     match cli.command {
         Command::Demo(options) => demo::demo(&app, options, out, stop).await,
         Command::Run { pipeline, only, fresh } => {
-            let asked = Asked { trigger: "manual".to_owned(), read: Read::Snapshot, only, fresh };
+            let asked = Asked { trigger: "manual".to_owned(), read: None, only, fresh };
             run_plan(&app, &pipeline, asked, common.json, out, stop).await
         }
         Command::Work { concurrency, once } => {
@@ -314,7 +314,7 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
                 print(out, format_args!("nothing of `{pipeline}` is waiting to be replayed"))?;
                 return Ok(End::Done);
             }
-            let asked = Asked { trigger: "replay".to_owned(), read: Read::Snapshot, only, fresh: true };
+            let asked = Asked { trigger: "replay".to_owned(), read: None, only, fresh: true };
             run_plan(&app, &pipeline, asked, common.json, out, stop).await
         }
         Command::Jobs { requeue } => {
@@ -472,7 +472,7 @@ async fn backfill_on(
     let (from_at, until) = (midnight(from), midnight(to) + chrono::TimeDelta::days(1));
     let asked = Asked {
         trigger: "backfill".to_owned(),
-        read: Read::Backfill { from: from_at, until },
+        read: Some(Read::Backfill { from: from_at, until }),
         only: Vec::new(),
         fresh: false,
     };
@@ -512,7 +512,7 @@ async fn check(app: &App, live: bool, json: bool, out: &mut dyn Write) -> Result
     if live && !plans.is_empty() {
         let database = app.database().await?;
         for plan in &plans {
-            let asked = Asked { trigger: "manual".to_owned(), read: Read::Snapshot, only: Vec::new(), fresh: false };
+            let asked = Asked { trigger: "manual".to_owned(), read: None, only: Vec::new(), fresh: false };
             match app.job(plan, &database, asked).await {
                 Ok(job) => {
                     let place = |what: &str| format!("{}: {what}", plan.place);

@@ -37,7 +37,7 @@ pub async fn copy(app: &App, copy: Copy, stop: &CancellationToken) -> Result<Sum
     let stream = match source.streams().as_slice() {
         [only] => only.clone(),
         many => {
-            let names: Vec<_> = many.iter().map(|s| s.name).collect();
+            let names: Vec<_> = many.iter().map(|s| &*s.name).collect();
             return Err(Fault::user(format!("`{}` has several streams: {}", from.name, names.join(", ")))
                 .hint("Write a pipeline file and use `propflow run`."));
         }

@@ -135,7 +135,7 @@ async fn check_source(spec: &mut Spec, faults: &mut Vec<Fault>) -> Vec<&'static 
     let Some(stream) = streams.iter().find(|s| s.name == source.stream) else {
         faults.push(
             Fault::user(format!("`source.stream`: connector `{}` has no stream `{}`", source.connector, source.stream))
-                .hint(names::hint(&source.stream, streams.iter().map(|s| s.name))),
+                .hint(names::hint(&source.stream, streams.iter().map(|s| &*s.name))),
         );
         return Vec::new();
     };

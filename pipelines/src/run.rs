@@ -108,6 +108,7 @@ fn request_json(job: &Job) -> Value {
         Read::Snapshot => json!("snapshot"),
         Read::Changes { .. } => json!("changes"),
         Read::Backfill { from, until } => json!({ "from": from, "until": until }),
+        Read::Objects { ids } => json!({ "objects": ids }),
     };
     json!({ "stream": job.stream.name, "read": read, "only": job.only })
 }
@@ -154,7 +155,7 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
         failed_scopes: Vec::new(),
     };
     if let (Some(pool), Read::Changes { since: since @ None }) = (&world.ledger, &mut job.read) {
-        *since = runs::cursor(pool, &job.pipeline, job.stream.name).await?;
+        *since = runs::cursor(pool, &job.pipeline, &job.stream.name).await?;
     }
     let outcome = slices(world, &mut job, &mut summary, resume, next, stop).await;
     summary.status = match &outcome {
@@ -210,17 +211,17 @@ async fn slices(
         region: &job.region,
         concessions_included: job.concessions_included,
         freshness_limit_secs: job.freshness_limit_secs,
-        follows: matches!(job.read, Read::Changes { .. }).then(|| job.stream.name.to_owned()),
+        follows: matches!(job.read, Read::Changes { .. }).then(|| job.stream.name.to_string()),
     };
     let request =
-        Request { stream: job.stream.name.to_owned(), read: job.read.clone(), resume, only: job.only.clone() };
+        Request { stream: job.stream.name.to_string(), read: job.read.clone(), resume, only: job.only.clone() };
     let mut events = guarded(&job.stream, job.source.read(request));
     let mut pending = Pending::new(world.clock.now());
     let mut number = first;
     while let Some(event) = events.next().await {
         match event? {
             Event::Ahead(count) => world.observer.on(&Progress::Ahead(count)),
-            Event::Rows { dataset, batch } => pending.tables.entry(dataset.to_owned()).or_default().push(batch),
+            Event::Rows { dataset, batch } => pending.tables.entry(dataset.into_owned()).or_default().push(batch),
             Event::Reject(reject) => pending.rejects.push(reject),
             Event::Note(note) => pending.notes.push(note),
             Event::Complete { column, scope, missing } => pending.complete.push((column, scope, missing)),

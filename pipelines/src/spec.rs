@@ -44,9 +44,32 @@ pub struct SourceSpec {
     pub connection: Option<String>,
     /// The connector's stream.
     pub stream: String,
+    /// How much a run reads.
+    #[serde(default)]
+    pub read: ReadSpec,
     /// The connector's settings.
     #[serde(default)]
     pub settings: Map<String, Value>,
+}
+
+/// How much a run reads when nothing else is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadSpec {
+    /// Everything that is there.
+    #[default]
+    Snapshot,
+    /// What has changed since the run before; the first run reads everything.
+    Changes,
+}
+
+impl From<ReadSpec> for connectors::Read {
+    fn from(spec: ReadSpec) -> Self {
+        match spec {
+            ReadSpec::Snapshot => Self::Snapshot,
+            ReadSpec::Changes => Self::Changes { since: None },
+        }
+    }
 }
 
 /// Where rows go.

@@ -8,7 +8,6 @@ use catalog::store::pg::fault;
 use catalog::store::runs::Status;
 use catalog::{Fault, Result};
 use chrono_tz::Tz;
-use connectors::Read;
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -89,7 +88,7 @@ impl Runner {
     async fn attempt(&self, job: &Job, stop: &CancellationToken) -> Result<Status> {
         // The file is read anew for each job: an edited pipeline needs no restart.
         let plan = self.app.plan(&job.pipeline).await?;
-        let asked = Asked { trigger: job.trigger.clone(), read: Read::Snapshot, only: job.only.clone(), fresh: false };
+        let asked = Asked { trigger: job.trigger.clone(), read: None, only: job.only.clone(), fresh: false };
         let opened = self.app.job(&plan, &self.database, asked).await?;
         let summary = run(&self.app.world(Some(&self.database)), opened, stop).await?;
         if summary.status == Status::Partial {

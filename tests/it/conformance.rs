@@ -32,13 +32,13 @@ struct Reading {
 }
 
 async fn read(source: &dyn Source, stream: &Stream, resume: Option<Cursor>) -> Reading {
-    let request = Request { stream: stream.name.to_owned(), read: Read::Snapshot, resume, only: Vec::new() };
+    let request = Request { stream: stream.name.to_string(), read: Read::Snapshot, resume, only: Vec::new() };
     let mut events = guarded(stream, source.read(request));
     let mut reading = Reading::default();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Rows { dataset, batch }) => {
-                let rows = reading.rows.entry(dataset.to_owned()).or_default();
+                let rows = reading.rows.entry(dataset.into_owned()).or_default();
                 for row in 0..batch.num_rows() {
                     let cells = batch.columns().iter().map(|c| {
                         let c = c.as_string::<i32>();

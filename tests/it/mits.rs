@@ -19,7 +19,7 @@ use serde_json::json;
 const FEED: &str = r#"<PhysicalProperty><Property IDValue="5B0C3F52-6A0E-4C5B-9A55-0F6D9F3C2A11" OrganizationName="ResMan"><PropertyID><MarketingName>Harbor Flats</MarketingName><LegalName>Harbor LLC</LegalName><WebSite>https://harbor.example</WebSite><Address AddressType="property"><AddressLine1>40 Quay Rd</AddressLine1><AddressLine2>Suite 1</AddressLine2><City>Mobile</City><State>AL</State><PostalCode>36602</PostalCode><Country>US</Country></Address><Phone PhoneType="personal"><PhoneNumber>(251) 555-0142</PhoneNumber></Phone><Phone PhoneType="fax"><PhoneNumber>(251) 555-0143</PhoneNumber></Phone><Email>leasing@harbor.example</Email></PropertyID><ILS_Identification ILS_IdentificationType="Apartment"><Latitude>30.69</Latitude><LastUpdate Month="7" Day="4" Year="2026"/></ILS_Identification><Information><UnitCount>2</UnitCount><OfficeHour><OpenTime>9:00 AM</OpenTime><CloseTime>6:00 PM</CloseTime><Day>Monday</Day></OfficeHour><Parking ParkingType="Covered Lot"><SpaceFee>45.00</SpaceFee><Comment>Carport</Comment></Parking><UnitApplicationBaseURL>https://harbor.example/apply</UnitApplicationBaseURL></Information><Fee><LateMinFee>75.00</LateMinFee><ApplicationFee>60.00</ApplicationFee><BrokerFee>0</BrokerFee></Fee><Concession Active="true"><Value>30.00</Value><DescriptionHeader>Look and lease</DescriptionHeader></Concession><Amenity AmenityType="Pool"><Description>Pool</Description></Amenity><Policy><Pet Allowed="true"><Pets PetType="Dog" Count="2"/><Fee>300.00</Fee><Rent>25.00</Rent><Restrictions>Two at most</Restrictions></Pet></Policy><Building IDValue="12"><Name>Building 12</Name><UnitCount>2</UnitCount></Building><Floorplan IDValue="B2"><Name>Two Bed</Name><UnitCount>2</UnitCount><UnitsAvailable>1</UnitsAvailable><Room RoomType="Bedroom"><Count>2</Count></Room><Room RoomType="Bathroom"><Count>2.00</Count></Room><SquareFeet Min="980" Max="990"/><MarketRent Max="1560"/><EffectiveRent Min="1495" Max="1560"/><Deposit DepositType="Security"><Amount AmountType="Actual"><ValueRange Exact="300.00" Currency="USD"/></Amount><PercentRefundable>100</PercentRefundable></Deposit><File><FileType>Floorplan</FileType><Src>https://img.example/b2.png</Src></File></Floorplan><ILS_Unit IDValue="12*04"><Units><Unit><Identification IDValue="12*04"/><MarketingName>12*04</MarketingName><UnitType>B2</UnitType><UnitBedrooms>2</UnitBedrooms><MarketRent>1540</MarketRent><UnitEconomicStatus>residential</UnitEconomicStatus><UnitOccupancyStatus>occupied</UnitOccupancyStatus><UnitLeasedStatus>on_notice</UnitLeasedStatus><BuildingName>Building 12</BuildingName><Address AddressType="property"><AddressLine1>40 Quay Rd</AddressLine1><City>Mobile</City></Address></Unit></Units><Pricing><MITS-OfferTerm><EffectiveRent>1,540.00</EffectiveRent><Term>12</Term><DateRange><StartDate Month="8" Day="1" Year="2026"/><EndDate Month="8" Day="15" Year="2026"/></DateRange></MITS-OfferTerm><MITS-OfferTerm><EffectiveRent>1600.00</EffectiveRent><Term>6</Term></MITS-OfferTerm></Pricing><EffectiveRent Avg="1540" Min="1540" Max="1600"/><FloorLevel>2</FloorLevel><Availability><VacateDate Month="7" Day="31" Year="2026"/><VacancyClass>Occupied</VacancyClass><MadeReadyDate Month="8" Day="5" Year="2026"/></Availability></ILS_Unit><ILS_Unit IDValue="12*05"><Units><Unit><UnitType>B2</UnitType><MarketRent>0</MarketRent></Unit></Units><EffectiveRent/><Amenity AmenityType="Other"><Description>Balcony</Description></Amenity></ILS_Unit></Property><Property IDValue="p2"><PropertyID><MarketingName>Quay</MarketingName></PropertyID></Property></PhysicalProperty>"#;
 
 /// Rows of each table, as maps of their columns, sorted; the place among siblings left out, since it follows the order.
-type Rows = BTreeMap<&'static str, Vec<BTreeMap<String, String>>>;
+type Rows = BTreeMap<String, Vec<BTreeMap<String, String>>>;
 
 fn row_maps(batch: &RecordBatch) -> Vec<BTreeMap<String, String>> {
     let schema = batch.schema();
@@ -40,7 +40,7 @@ fn collect(input: impl Read, options: &Options) -> (Rows, Vec<Chunk>, Result<Sum
     });
     let mut rows = Rows::new();
     for (name, batch) in chunks.iter().flat_map(|chunk| &chunk.rows) {
-        rows.entry(name).or_default().extend(row_maps(batch));
+        rows.entry((*name).to_string()).or_default().extend(row_maps(batch));
     }
     rows.values_mut().for_each(|rows| rows.sort());
     (rows, chunks, end)
@@ -406,7 +406,9 @@ async fn slices(source: &dyn Source, request: Request) -> (Vec<(Rows, Cursor)>, 
     let (mut slices, mut rows) = (Vec::new(), Rows::new());
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Rows { dataset, batch }) => rows.entry(dataset).or_default().extend(row_maps(&batch)),
+            Ok(Event::Rows { dataset, batch }) => {
+                rows.entry(dataset.into_owned()).or_default().extend(row_maps(&batch))
+            }
             Ok(Event::Checkpoint(cursor)) => slices.push((std::mem::take(&mut rows), cursor)),
             Ok(_) => {}
             Err(fault) => return (slices, Some(fault)),

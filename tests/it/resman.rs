@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Rows by dataset, each as its cells.
-type Rows = BTreeMap<&'static str, Vec<BTreeMap<String, String>>>;
+type Rows = BTreeMap<String, Vec<BTreeMap<String, String>>>;
 
 /// Everything that a reading said.
 #[derive(Default)]
@@ -109,7 +109,7 @@ async fn read(source: &dyn Source, resume: Option<Cursor>, only: &[&str]) -> Tol
         match event {
             Ok(Event::Rows { dataset, batch }) => {
                 let schema = batch.schema();
-                rows.entry(dataset).or_default().extend((0..batch.num_rows()).map(|row| {
+                rows.entry(dataset.into_owned()).or_default().extend((0..batch.num_rows()).map(|row| {
                     let cells = schema.fields().iter().zip(batch.columns());
                     let cells = cells.filter(|(_, column)| !column.is_null(row));
                     cells.map(|(f, c)| (f.name().clone(), c.as_string::<i32>().value(row).to_owned())).collect()

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use catalog::store::PgQuota;
 use catalog::{Result, TestClock};
 use chrono::{DateTime, NaiveDate, TimeZone, Utc};
-use connectors::Read;
 use fixtures::resman::{Options, Simulator};
 use fixtures::world::{Shape, World};
 use pipelines::app::{App, Asked, Database};
@@ -81,7 +80,7 @@ impl Rig {
     /// The built-in pipeline, opened.
     pub async fn job(&self) -> Job {
         let plan = self.app.plan(PIPELINE).await.unwrap();
-        let asked = Asked { trigger: "manual".to_owned(), read: Read::Snapshot, only: Vec::new(), fresh: false };
+        let asked = Asked { trigger: "manual".to_owned(), read: None, only: Vec::new(), fresh: false };
         self.app.job(&plan, &self.database, asked).await.unwrap()
     }
 

@@ -164,7 +164,43 @@ pub fn resman() -> Vec<Dataset> {
     ]
 }
 
+/// Tables read from booking channels, the same for every channel: a connector says which of the vendor's fields holds a
+/// value, the models say what the value means.
+pub fn channels() -> Vec<Dataset> {
+    let w = |name, about, columns| wire(name, about, "connection", columns);
+    vec![
+        w(
+            "channel_reservations",
+            "one reservation, block or hold as a connection tells it, once per stretch in one listing. `identity` is \
+             `strong` (the vendor's id), `feed` (a calendar's UID) or `synthetic` (made from listing and dates); \
+             `presence` is null while the vendor lists it, else `gone` (deleted or vanished for good); `type` and \
+             `status` are the vendor's words; `platform` is where the guest booked",
+            "connector reservation_id segment identity external_code group_id platform listing_id parent_listing_id \
+             guest_id guest_name guest_first_name guest_last_name guest_email guest_phone guest_locale check_in \
+             check_out check_in_time check_out_time time_zone adults children infants pets guest_count type status \
+             stay_status presence hold_until total_amount subtotal_amount tax_amount host_payout paid_amount \
+             balance_amount currency special_requests notes title booked_at created_at updated_at cancelled_at \
+             cancelled_by",
+        ),
+        w(
+            "channel_listings",
+            "one listing of a connection. `channel_ids` is a JSON object of platform to the listing's id there; \
+             `property` is the property that the settings name for it; `presence` as for reservations",
+            "connector listing_id parent_listing_id property name nickname time_zone currency check_in_time \
+             check_out_time max_guests bedrooms bathrooms property_type street city state postal_code country latitude \
+             longitude active listed owner_id channel_ids amenities house_rules presence updated_at",
+        ),
+        w(
+            "channel_guests",
+            "one guest of a connection. `emails` and `phones` are JSON lists, the default first; `presence` as for \
+             reservations",
+            "connector guest_id first_name last_name full_name emails phones street city state postal_code country \
+             locale notes presence updated_at",
+        ),
+    ]
+}
+
 /// All wire datasets.
 pub fn all() -> Vec<Dataset> {
-    [mits(), resman()].concat()
+    [mits(), resman(), channels()].concat()
 }

@@ -114,11 +114,13 @@ impl Component for Mits {
 impl Source for Mits {
     fn streams(&self) -> Vec<Stream> {
         vec![Stream {
-            name: "feed",
-            about: "properties, floor plans, units, prices, concessions, charges and amenities of a marketing feed",
+            name: "feed".into(),
+            about: "properties, floor plans, units, prices, concessions, charges and amenities of a marketing feed"
+                .into(),
             datasets: catalog::datasets::wire::mits(),
             backfill: false,
             changes: false,
+            objects: false,
         }]
     }
 
@@ -190,7 +192,7 @@ impl Mits {
             properties = chunk.done;
             for (dataset, batch) in chunk.rows {
                 pending += batch.num_rows();
-                emit.event(Event::Rows { dataset, batch }).await?;
+                emit.event(Event::Rows { dataset: dataset.into(), batch }).await?;
             }
             for reject in chunk.rejects {
                 emit.event(Event::Reject(reject)).await?;

@@ -243,11 +243,12 @@ fn base(setting: &str, text: &str) -> Result<Url> {
 impl Source for ResMan {
     fn streams(&self) -> Vec<Stream> {
         vec![Stream {
-            name: "inventory",
-            about: "the account's lists, then everything of one property after another",
-            datasets: catalog::datasets::wire::all(),
+            name: "inventory".into(),
+            about: "the account's lists, then everything of one property after another".into(),
+            datasets: [catalog::datasets::wire::mits(), catalog::datasets::wire::resman()].concat(),
             backfill: false,
             changes: false,
+            objects: false,
         }]
     }
 
@@ -352,7 +353,7 @@ impl ResMan {
         emit: &mut Emit,
     ) -> Result<()> {
         for (dataset, batch) in inventory.rows {
-            emit.event(Event::Rows { dataset, batch }).await?;
+            emit.event(Event::Rows { dataset: dataset.into(), batch }).await?;
         }
         for reject in inventory.rejects {
             emit.event(Event::Reject(reject)).await?;
