@@ -1,8 +1,9 @@
 //! The words that every part of propflow shares: datasets, faults, cursors, the component registry, secrets, clocks,
 //! quotas and telemetry names.
 //!
-//! Without the feature `store` nothing here does I/O. With it, [`store`] keeps propflow's own ledgers in PostgreSQL:
-//! runs, slices, cursors, rejects, quotas and the audit trail.
+//! Without features nothing here does I/O. With `store`, [`store`] keeps propflow's own ledgers in PostgreSQL: runs,
+//! slices, cursors, rejects, quotas, the outbox and the audit trail. With `http`, [`mod@http`] is the one client by which
+//! connectors and sinks call systems outside.
 
 pub mod clock;
 pub mod component;
@@ -10,6 +11,8 @@ pub mod cursor;
 pub mod dataset;
 pub mod datasets;
 pub mod fault;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod quota;
 pub mod secret;
 pub mod slice;

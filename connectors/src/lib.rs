@@ -6,13 +6,13 @@
 use catalog::Entry;
 
 mod emit;
-pub mod http;
 pub mod mits;
 pub mod resman;
 pub mod rows;
 pub mod source;
 pub mod webhook;
 
+pub use catalog::http;
 pub use source::{Event, Read, Request, Source, Stream, guarded};
 pub use webhook::{Decoded, Delivery, Refused, Webhook};
 

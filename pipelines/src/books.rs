@@ -51,6 +51,59 @@ pub struct RejectsOptions {
     limit: u32,
 }
 
+/// What to do with the outbox.
+#[derive(Debug, Clone)]
+pub struct OutboxOptions {
+    /// Only messages in this state.
+    pub state: Option<String>,
+    /// The id of a dead message to be tried again, or `all`.
+    pub replay: Option<String>,
+    /// How many to show.
+    pub limit: u32,
+}
+
+/// Shows the outbox, or lets dead messages be tried again.
+pub async fn outbox(
+    database: &Database,
+    options: &OutboxOptions,
+    now: chrono::DateTime<chrono::Utc>,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<()> {
+    if let Some(which) = &options.replay {
+        let only = match which.as_str() {
+            "all" => None,
+            id => Some(id.parse().map_err(|_| Fault::user(format!("`{id}` is neither an id nor `all`")))?),
+        };
+        audit(database, "outbox_replay", which, Value::Null).await?;
+        let count = catalog::store::outbox::replay(&database.pool, only, now).await?;
+        return print(out, format_args!("{count} messages wait again; a worker delivers them"));
+    }
+    let found =
+        catalog::store::outbox::list(&database.pool, options.state.as_deref(), i64::from(options.limit)).await?;
+    if as_json {
+        return print(out, format_args!("{}", to_json(&found)?));
+    }
+    if found.is_empty() {
+        return print(out, format_args!("the outbox is empty"));
+    }
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["id", "courier", "kind", "state", "tries", "created", "reason"]);
+    for m in found {
+        let reason = [m.reason, m.hint].into_iter().flatten().collect::<Vec<_>>().join(". ");
+        table.add_row([
+            m.id.to_string(),
+            if m.courier == m.connection { m.courier } else { format!("{} ({})", m.courier, m.connection) },
+            m.kind,
+            m.state,
+            m.attempts.to_string(),
+            m.created_at.format("%Y-%m-%d %H:%M:%S").to_string(),
+            reason,
+        ]);
+    }
+    print(out, format_args!("{table}"))
+}
+
 /// Shows the latest runs, or one in full.
 pub async fn status(
     database: &Database,

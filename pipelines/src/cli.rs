@@ -141,6 +141,18 @@ enum Command {
         #[arg(long, value_name = "ID")]
         requeue: Option<String>,
     },
+    /// Show what waits to be delivered to vendors and people, or try again what was given up
+    Outbox {
+        /// Only messages in this state
+        #[arg(long, value_parser = ["waiting", "delivered", "dead", "withdrawn"])]
+        state: Option<String>,
+        /// Try this message again, or `all` that were given up
+        #[arg(long, value_name = "ID|all")]
+        replay: Option<String>,
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
     /// Show pipelines, connectors, sinks, models, datasets
     List {
         /// One connector or sink, with the schema of its settings
@@ -320,6 +332,14 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
         Command::Jobs { requeue } => {
             let work = async |database: &Database| {
                 books::jobs(database, requeue.as_deref(), common.json, &mut io::stdout()).await
+            };
+            with_database(&app, work).await
+        }
+        Command::Outbox { state, replay, limit } => {
+            let now = app.clock.now();
+            let work = async |database: &Database| {
+                let asked = books::OutboxOptions { state, replay, limit };
+                books::outbox(database, &asked, now, common.json, &mut io::stdout()).await
             };
             with_database(&app, work).await
         }

@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 /// The pipelines that come with propflow, by file name.
 const BUILT_IN: &[(&str, &str)] = &[("resman_inventory.toml", include_str!("../specs/resman_inventory.toml"))];
 
+/// The courier files that come with propflow.
+const BUILT_IN_COURIERS: &[(&str, &str)] = &[("couriers.toml", include_str!("../specs/couriers.toml"))];
+
 /// One pipeline file.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -151,12 +154,36 @@ pub struct SpecFile {
 
 /// The pipeline files of a folder; without one, those that come with propflow.
 pub fn files(folder: Option<&Path>) -> Result<Vec<SpecFile>> {
-    let Some(folder) = folder else {
-        return Ok(BUILT_IN
-            .iter()
-            .map(|(name, text)| SpecFile { place: format!("built in: {name}"), text: (*text).to_owned() })
-            .collect());
+    let Some(folder) = folder else { return Ok(built_in(BUILT_IN)) };
+    let all = read(folder)?;
+    if all.is_empty() {
+        return Err(Fault::user(format!("there is no `.toml` file in `{}`", folder.display()))
+            .hint("Put pipeline files there, or name another folder with `--specs`."));
+    }
+    Ok(all.into_iter().filter(|file| !is_courier_file(file)).collect())
+}
+
+/// The courier files of a folder. Without a folder, and for a folder that has none, those that come with propflow.
+pub fn courier_files(folder: Option<&Path>) -> Result<Vec<SpecFile>> {
+    let found: Vec<SpecFile> = match folder {
+        Some(folder) => read(folder)?.into_iter().filter(is_courier_file).collect(),
+        None => Vec::new(),
     };
+    Ok(if found.is_empty() { built_in(BUILT_IN_COURIERS) } else { found })
+}
+
+/// Whether a file describes couriers. One that is no valid TOML counts as a pipeline file, where it is named as such.
+fn is_courier_file(file: &SpecFile) -> bool {
+    file.text.parse::<toml::Table>().is_ok_and(|table| table.contains_key("couriers"))
+}
+
+fn built_in(files: &[(&str, &str)]) -> Vec<SpecFile> {
+    let file = |(name, text): &(&str, &str)| SpecFile { place: format!("built in: {name}"), text: (*text).to_owned() };
+    files.iter().map(file).collect()
+}
+
+/// Every `.toml` file of a folder, by name.
+fn read(folder: &Path) -> Result<Vec<SpecFile>> {
     let unreadable = |e: std::io::Error| {
         Fault::user(format!("the folder of pipeline files `{}` cannot be read", folder.display()))
             .hint("Name another one with `--specs`, or leave it out to use the built-in pipelines.")
@@ -168,10 +195,6 @@ pub fn files(folder: Option<&Path>) -> Result<Vec<SpecFile>> {
         .filter(|path| path.extension().is_some_and(|e| e == "toml"))
         .collect();
     paths.sort();
-    if paths.is_empty() {
-        return Err(Fault::user(format!("there is no `.toml` file in `{}`", folder.display()))
-            .hint("Put pipeline files there, or name another folder with `--specs`."));
-    }
     paths
         .into_iter()
         .map(|path| {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::app::{App, Asked, Database};
 use crate::jobs::{self, Handler, Job, Outcome, Schedules};
+use crate::outbox::{self, Couriers};
 use crate::plan::Plan;
 use crate::run::run;
 use crate::schedule::Scheduled;
@@ -36,8 +37,19 @@ pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &
     let runner = Arc::new(Runner { app: app.clone(), database: database.clone() });
     let timetable = Arc::new(Timetable { plans, database: database.clone() });
     let options = jobs::Options { concurrency: options.concurrency, drain: options.once };
-    jobs::work(&database.pool, runner, timetable, app.clock.clone(), options, stop.clone()).await
+    let couriers = Couriers::new(app, database.pool.clone());
+    let deliveries = outbox::Options { parallel: DELIVERIES, drain: options.drain };
+    let jobs = jobs::work(&database.pool, runner, timetable, app.clock.clone(), options, stop.clone());
+    if options.drain {
+        // Jobs put messages into the outbox, so it is emptied behind them.
+        jobs.await?;
+        return outbox::work(&database.pool, &couriers, deliveries, stop).await;
+    }
+    tokio::try_join!(jobs, outbox::work(&database.pool, &couriers, deliveries, stop)).map(|_| ())
 }
+
+/// Messages of the outbox that one worker carries at once; each holds a connection to the database.
+const DELIVERIES: usize = 3;
 
 /// Makes a job of every schedule as if it ticked now, and works them off.
 pub async fn run_scheduled_now(

@@ -1,10 +1,12 @@
 //! Sinks: where propflow writes.
 //!
 //! A sink is one folder and one line in [`ALL`]. It takes named slices of known datasets and never looks at a vendor to
-//! decide what to load.
+//! decide what to load. A courier is one folder and one line in [`COURIERS`]; it takes the messages of the outbox, one at
+//! a time, to a system outside or to a person.
 
 use catalog::{Entry, WriteMode};
 
+pub mod courier;
 pub mod sink;
 
 pub mod memory;
@@ -13,11 +15,20 @@ pub mod postgres;
 mod rows;
 
 pub use catalog::Receipt;
+pub use courier::Courier;
 pub use sink::{Abilities, Sink, Target};
 
 /// Every sink, in the order of `propflow list`.
 pub static ALL: &[Entry<dyn Sink>] =
     &[Entry::of::<postgres::Postgres>(), Entry::of::<parquet::Parquet>(), Entry::of::<memory::Memory>()];
+
+/// Every courier, in the order of `propflow list`.
+pub static COURIERS: &[Entry<dyn Courier>] = &[];
+
+/// The courier of that name.
+pub fn find_courier(name: &str) -> Option<&'static Entry<dyn Courier>> {
+    COURIERS.iter().find(|e| e.name == name)
+}
 
 /// The sink of that name.
 pub fn find(name: &str) -> Option<&'static Entry<dyn Sink>> {

@@ -8,6 +8,7 @@ mod jobs;
 mod lake;
 mod mits;
 mod models;
+mod outbox;
 mod parquet;
 mod pipeline;
 mod postgres;

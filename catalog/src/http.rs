@@ -1,4 +1,4 @@
-//! The one HTTP client of all connectors: paced, retried, capped.
+//! The one HTTP client of everything that calls a system outside: paced, retried, capped.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -7,13 +7,14 @@ use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use catalog::{Blame, Budget, Clock, Env, Fault, Quota, Result, Retry, SafeUrl};
 use http::{HeaderMap, StatusCode, header};
 use reqwest::{Method, Request, RequestBuilder};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use url::Url;
+
+use crate::{Blame, Budget, Clock, Env, Fault, Quota, Result, Retry, SafeUrl};
 
 /// How a vendor's account may be called. Every connector that calls one takes these settings.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -423,7 +424,7 @@ pub fn address(setting: &str, text: &str) -> Result<Url> {
 
 #[cfg(test)]
 mod tests {
-    use catalog::TestClock;
+    use crate::TestClock;
 
     use super::*;
 
