@@ -10,7 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use reqwest::{Method, Request, RequestBuilder};
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use url::Url;
 
@@ -69,6 +71,13 @@ impl Limits {
 
 /// No vendor silences an account for longer than this, in case it wrote milliseconds for seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// The name of an account's budget: the vendor, and a hash of what the vendor counts calls by. The name shows up in logs, so
+/// it must not be the id or key itself; a connector and a courier of one account share it.
+pub fn account(vendor: &str, counted_by: &SecretString) -> String {
+    let hash = Sha256::digest(counted_by.expose_secret());
+    hash.iter().take(6).fold(format!("{vendor}/"), |name, byte| format!("{name}{byte:02x}"))
+}
 
 /// Why a call brought nothing.
 #[derive(Debug)]

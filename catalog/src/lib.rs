@@ -19,6 +19,7 @@ pub mod slice;
 #[cfg(feature = "store")]
 pub mod store;
 pub mod telemetry;
+pub mod xml;
 
 pub use clock::{Clock, SystemClock, TestClock};
 pub use component::{Component, Entry, Env};

@@ -12,6 +12,7 @@ pub mod sink;
 pub mod memory;
 pub mod parquet;
 pub mod postgres;
+pub mod resman;
 mod rows;
 
 pub use catalog::Receipt;
@@ -23,7 +24,7 @@ pub static ALL: &[Entry<dyn Sink>] =
     &[Entry::of::<postgres::Postgres>(), Entry::of::<parquet::Parquet>(), Entry::of::<memory::Memory>()];
 
 /// Every courier, in the order of `propflow list`.
-pub static COURIERS: &[Entry<dyn Courier>] = &[];
+pub static COURIERS: &[Entry<dyn Courier>] = &[Entry::of::<resman::ResMan>()];
 
 /// The courier of that name.
 pub fn find_courier(name: &str) -> Option<&'static Entry<dyn Courier>> {

@@ -12,15 +12,14 @@ use async_trait::async_trait;
 use catalog::{Blame, Component, Cursor, Env, Fault, Note, Reject, Result, SecretRef};
 use futures::stream::BoxStream;
 use schemars::JsonSchema;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use url::Url;
 
 use self::datasets::{Fields, Item, Mapping, object};
 use crate::emit::{self, Emit};
-use crate::http::{Cause, Client, Limits, Refusal, address};
+use crate::http::{Cause, Client, Limits, Refusal, account, address};
 use crate::rows::{Object, Table, id};
 use crate::source::{Event, Read, Request, Source, Stream};
 
@@ -211,11 +210,8 @@ impl Component for ResMan {
         }
         let (v1_url, v2_url) = (base("v1_url", &config.v1_url)?, base("v2_url", &config.v2_url)?);
         let partner_id = config.partner_id.resolve()?;
-        // The vendor counts calls by partner, and the budget's name shows up in logs: it must not be the id itself.
-        let partner = Sha256::digest(format!("{v2_url} {}", partner_id.expose_secret()));
-        let account: String = partner.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         Ok(Box::new(Self {
-            client: Client::new(&format!("resman/{account}"), &env, config.limits)?,
+            client: Client::new(&account("resman", &partner_id), &env, config.limits)?,
             v1_url,
             v2_url,
             partner_id,

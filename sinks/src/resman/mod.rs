@@ -1,0 +1,310 @@
+//! `resman`: leads and what happens with them, written into ResMan by `MITS/PostLeadManagement4_0`.
+//!
+//! ResMan has no idempotency: the same document posted twice makes two prospects, or two events. So this courier looks
+//! before it posts. A new lead is searched for by e-mail and phone; an event is looked for on its prospect. A process that
+//! died between the post and the note of it therefore finds its own deed and reports it as done.
+
+mod answer;
+pub mod document;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use catalog::http::{Client, Limits, account, address};
+use catalog::store::outbox::Message;
+use catalog::{Blame, Clock, Component, Env, Fault, Result, Retry, SecretRef};
+use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use url::Url;
+
+use self::answer::{Known, Prospect, items, prospects};
+use self::document::{Event, EventKind, Lead, Looked, document};
+use crate::Courier;
+
+/// The account and how to reach it. Partner, key and limits are those of the connector of the same name.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The address of generation v1.
+    #[serde(default = "v1_url")]
+    pub v1_url: String,
+    /// The integration partner's id, by reference.
+    pub partner_id: SecretRef,
+    /// The integration partner's key, by reference.
+    pub api_key: SecretRef,
+    /// The management company's account.
+    pub account_id: String,
+    /// The name of the lead source under which leads are filed. It must exist in ResMan.
+    pub lead_source: String,
+    /// The employee in whose name leads are filed: id, e-mail address or full name. Partners have one made for themselves.
+    pub agent: String,
+    /// `@Type` of a lost customer. The schema has no word for it, and the `Cancel` event alone marks a lead as lost; an
+    /// account that wants ResMan's own word sets `lost`.
+    #[serde(default = "prospect")]
+    pub lost_customer_type: String,
+    /// How the account may be called.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+fn v1_url() -> String {
+    "https://api.myresman.com".to_owned()
+}
+
+fn prospect() -> String {
+    "prospect".to_owned()
+}
+
+/// The operations, as kinds of messages. The payload is a [`Lead`].
+pub const KINDS: &[&str] =
+    &["lead_create", "lead_update", "lead_roommate", "lead_agent", "lead_lost", "lead_reactivate", "lead_event"];
+
+/// How long looked-up ids are trusted.
+const LISTS_KEPT: TimeDelta = TimeDelta::minutes(10);
+
+/// The courier.
+pub struct ResMan {
+    /// Reads: may be made twice.
+    reads: Client,
+    /// Posts: tried once per message, since the look before the next try is the outbox's.
+    posts: Client,
+    url: Url,
+    partner_id: SecretString,
+    api_key: SecretString,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    lists: Mutex<HashMap<(&'static str, String), (DateTime<Utc>, Vec<Known>)>>,
+}
+
+impl std::fmt::Debug for ResMan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ResMan(account {})", self.config.account_id)
+    }
+}
+
+#[async_trait]
+impl Component for ResMan {
+    type Live = dyn Courier;
+    type Config = Config;
+    const NAME: &'static str = "resman";
+    const ABOUT: &'static str = "ResMan: creates and updates leads, logs communications, marks lost, reactivates";
+
+    async fn open(config: Config, env: Env) -> Result<Box<dyn Courier>> {
+        let mut url = address("v1_url", &config.v1_url)?;
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        let partner_id = config.partner_id.resolve()?;
+        let name = account("resman", &partner_id);
+        Ok(Box::new(Self {
+            reads: Client::new(&name, &env, config.limits.clone())?,
+            posts: Client::new(&name, &env, Limits { attempts: 1, ..config.limits.clone() })?,
+            url,
+            api_key: config.api_key.resolve()?,
+            partner_id,
+            config,
+            clock: env.clock.clone(),
+            lists: Mutex::new(HashMap::new()),
+        }))
+    }
+}
+
+#[async_trait]
+impl Courier for ResMan {
+    async fn check(&self) -> Result<()> {
+        self.call(&self.reads, "Account/GetProperties", &[]).await.map(|_| ())
+    }
+
+    async fn deliver(&self, message: &Message) -> Result<Option<Value>> {
+        let lead: Lead = serde_json::from_value(message.payload.clone())
+            .map_err(|e| Fault::us(format!("message {} is no lead", message.id)).because(e))?;
+        let kind = message.kind.as_str();
+        if !KINDS.contains(&kind) {
+            return Err(Fault::us(format!("`resman` carries no `{kind}`")));
+        }
+        self.post_lead(kind, lead).await.map(Some)
+    }
+}
+
+impl ResMan {
+    async fn post_lead(&self, kind: &str, mut lead: Lead) -> Result<Value> {
+        let mut first = false;
+        if lead.prospect_id.is_none() {
+            match self.search(&lead).await? {
+                Some(known) => adopt(&mut lead, &known, kind),
+                None if kind == "lead_create" => first = true,
+                None => {
+                    return Err(Fault::new(Blame::Remote, Retry::Never, "ResMan has no such lead")
+                        .hint("It may have been removed there, or its creation was given up: replay that first."));
+                }
+            }
+        }
+        if kind == "lead_create" && lead.event.is_none() {
+            let at = self.clock.now();
+            lead.event = Some(Event {
+                kind: EventKind::WebContact,
+                at,
+                reason: None,
+                comments: None,
+                agent_id: None,
+                event_id: None,
+            });
+        }
+        if let Some(done) = self.done(kind, &mut lead).await? {
+            return Ok(reply(&done));
+        }
+        let looked = self.looked(kind, &lead, first || kind == "lead_agent").await?;
+        let xml = document(&lead, &looked)?;
+        match self.post(&lead, &xml).await {
+            Ok(answer) => Ok(reply(&answer)),
+            // ResMan knows a person that the search did not show, for instance by a phone in another spelling.
+            Err(fault) if first && fault.message.to_ascii_lowercase().contains("already exist") => {
+                let known = self.search(&lead).await?.ok_or(fault)?;
+                adopt(&mut lead, &known, kind);
+                let looked = self.looked(kind, &lead, false).await?;
+                let xml = document(&lead, &looked)?;
+                self.post(&lead, &xml).await.map(|answer| reply(&answer))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// What the vendor calls the lead, if the deed is done already: an event that stands there, a roommate who lives there.
+    async fn done(&self, kind: &str, lead: &mut Lead) -> Result<Option<Prospect>> {
+        let Some(id) = lead.prospect_id.clone() else { return Ok(None) };
+        if lead.event.is_none() && kind != "lead_roommate" {
+            return Ok(None);
+        }
+        let found = self.find(&lead.property_id, &[("ProspectID", &id)]).await?;
+        let Some(known) = found.into_iter().next() else { return Ok(None) };
+        if kind == "lead_roommate" {
+            let same = |p: &&answer::Person| p.is_called(&lead.person.first_name, &lead.person.last_name);
+            lead.person_id = known.people.iter().find(same).and_then(|p| p.person_id.clone());
+            return Ok(None);
+        }
+        if lead.person_id.is_none() {
+            lead.person_id = known.people.first().and_then(|p| p.person_id.clone());
+        }
+        let event = lead.event.as_ref();
+        Ok(event.filter(|e| e.event_id.is_none() && known.events.iter().any(|k| k.is(e))).map(|_| known.clone()))
+    }
+
+    /// The lead that has this person's e-mail address or phone, an open one rather than a lost one.
+    async fn search(&self, lead: &Lead) -> Result<Option<Prospect>> {
+        let person = &lead.person;
+        let mut found: Vec<Prospect> = Vec::new();
+        for (filter, value) in [("Email", &person.email), ("Phone", &person.phone)] {
+            let Some(value) = value.as_deref().filter(|v| !v.trim().is_empty()) else { continue };
+            found.extend(self.find(&lead.property_id, &[(filter, value)]).await?);
+        }
+        if found.is_empty() && person.email.is_none() && person.phone.is_none() {
+            let name = [("FirstName", person.first_name.as_str()), ("LastName", person.last_name.as_str())];
+            found = self.find(&lead.property_id, &name).await?;
+        }
+        found.retain(|p| p.main().is_some_and(|main| main.is(person)));
+        found.sort_by_key(|p| p.main().is_some_and(answer::Person::is_lost));
+        Ok(found.into_iter().next())
+    }
+
+    async fn find(&self, property: &str, filters: &[(&str, &str)]) -> Result<Vec<Prospect>> {
+        let mut fields = vec![("PropertyID", property)];
+        fields.extend(filters);
+        let body = self.call(&self.reads, "MITS/SearchProspects", &fields).await?;
+        prospects(&body)
+    }
+
+    async fn post(&self, lead: &Lead, xml: &str) -> Result<Prospect> {
+        let fields = [("PropertyID", lead.property_id.as_str()), ("Xml", xml)];
+        let body = self.call(&self.posts, "MITS/PostLeadManagement4_0", &fields).await?;
+        let answer = prospects(&body)?.into_iter().next();
+        answer.filter(|p| p.prospect_id.is_some()).ok_or_else(|| {
+            Fault::remote("`MITS/PostLeadManagement4_0` answered without the lead's id")
+                .hint("The next try looks for the lead before it posts again.")
+        })
+    }
+
+    async fn looked(&self, kind: &str, lead: &Lead, first_contact: bool) -> Result<Looked> {
+        let mut looked =
+            Looked { first_contact, customer_type: "prospect".to_owned(), ..Looked::default() };
+        if lead.event.is_none() {
+            return Ok(looked);
+        }
+        let given = lead.event.as_ref().and_then(|e| e.agent_id.clone());
+        looked.agent_id = match given {
+            Some(agent) => Some(agent),
+            None => Some(self.named("Leasing/GetEmployees", "Employees", lead, &self.config.agent, "employee").await?),
+        };
+        if kind == "lead_lost" {
+            looked.customer_type.clone_from(&self.config.lost_customer_type);
+            let reason = lead.lost_reason.as_deref().unwrap_or_default();
+            let list = ("Leasing/GetLostProspectReasons", "LostProspectReasons");
+            looked.source_id = Some(self.named(list.0, list.1, lead, reason, "lost reason").await?);
+        } else {
+            let source = lead.source.as_deref().unwrap_or(&self.config.lead_source);
+            let list = ("Leasing/GetProspectSources", "ProspectSources");
+            looked.source_id = Some(self.named(list.0, list.1, lead, source, "lead source").await?);
+        }
+        Ok(looked)
+    }
+
+    /// The id that ResMan gives a name, in one of its lists.
+    async fn named(&self, method: &'static str, list: &str, lead: &Lead, name: &str, what: &str) -> Result<String> {
+        let key = (method, lead.property_id.clone());
+        let now = self.clock.now();
+        let mut lists = self.lists.lock().await;
+        if lists.get(&key).is_none_or(|(at, _)| now - *at > LISTS_KEPT) {
+            let body = self.call(&self.reads, method, &[("PropertyID", &lead.property_id)]).await?;
+            lists.insert(key.clone(), (now, items(&body, list)?));
+        }
+        let known = lists.get(&key).map(|(_, known)| known.as_slice()).unwrap_or_default();
+        if let Some(found) = known.iter().find(|k| k.is(name)) {
+            return Ok(found.id.clone());
+        }
+        // Names of staff are personal data; sources and reasons are not.
+        let names: Vec<String> = known.iter().filter(|_| what != "employee").map(|k| format!("`{}`", k.name)).collect();
+        let hint = match names.as_slice() {
+            [] => format!("Have the {what} made in ResMan, or change the courier's settings."),
+            names => format!("Have it made in ResMan, or use one of {}.", names.join(", ")),
+        };
+        // It can be made while the message waits.
+        let fault = Fault::user(format!("ResMan has no {what} `{name}` at this property"));
+        Err(fault.hint(hint).retry(Retry::Backoff))
+    }
+
+    /// Posts a form and gives the body of a success.
+    async fn call(&self, client: &Client, method: &str, fields: &[(&str, &str)]) -> Result<bytes::Bytes> {
+        let url = self.url.join(method).map_err(|e| Fault::us("an address cannot be built").because(e))?;
+        let mut form = vec![
+            ("IntegrationPartnerID", self.partner_id.expose_secret()),
+            ("ApiKey", self.api_key.expose_secret()),
+            ("AccountID", self.config.account_id.as_str()),
+        ];
+        form.extend(fields);
+        let request = client.request(http::Method::POST, url).header(http::header::ACCEPT, "application/xml");
+        let body = client.call(request.form(&form)).await?.body;
+        answer::succeeded(&body).map_err(|f| f.at(format!("`{method}`")))?;
+        Ok(body)
+    }
+}
+
+/// Takes over what ResMan knows the lead by.
+fn adopt(lead: &mut Lead, known: &Prospect, kind: &str) {
+    lead.prospect_id.clone_from(&known.prospect_id);
+    if kind != "lead_roommate" {
+        lead.person_id = known.main().and_then(|p| p.person_id.clone());
+    }
+}
+
+/// The ids that the outbox keeps.
+fn reply(answer: &Prospect) -> Value {
+    json!({
+        "prospect_id": answer.prospect_id,
+        "person_id": answer.main().and_then(|p| p.person_id.clone()),
+        "event_ids": answer.events.iter().filter_map(|e| e.id.clone()).collect::<Vec<_>>(),
+    })
+}
