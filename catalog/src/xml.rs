@@ -76,11 +76,7 @@ impl Node {
             let value = quick_xml::escape::unescape(&a.value).unwrap_or_default().into_owned();
             (a.key.local_name().into_inner().to_owned(), value)
         });
-        Node {
-            name: start.local_name().into_inner().to_owned(),
-            attributes: attributes.collect(),
-            ..Node::default()
-        }
+        Node { name: start.local_name().into_inner().to_owned(), attributes: attributes.collect(), ..Node::default() }
     }
 
     /// The first element of that name inside it.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::names;
+use crate::plan::check_settings;
 use crate::spec::{self, interpolate};
 
 /// One courier of a file.
@@ -77,6 +78,9 @@ pub fn find(folder: Option<&Path>, courier: &str, connection: &str) -> Result<Co
     // A variable with an empty default is as good as a setting that is not there.
     if let Value::Object(map) = &mut settings {
         map.retain(|_, value| value.as_str() != Some(""));
+    }
+    if let (Value::Object(map), Some(entry)) = (&mut settings, sinks::find_courier(courier)) {
+        check_settings(&entry.schema(), |s| entry.check(s), map, "settings", &mut faults);
     }
     match (faults.is_empty(), settings) {
         (true, Value::Object(settings)) => Ok(CourierSpec { settings, ..found }),

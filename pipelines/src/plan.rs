@@ -217,7 +217,7 @@ fn check_schedule(spec: &Spec, faults: &mut Vec<Fault>) {
 }
 
 /// Checks settings, and writes numbers that came as text as numbers. Says whether all is well.
-fn check_settings(
+pub(crate) fn check_settings(
     schema: &Value,
     check: impl Fn(&Value) -> catalog::Result<()>,
     settings: &mut serde_json::Map<String, Value>,

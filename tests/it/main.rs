@@ -6,6 +6,7 @@ mod conformance;
 mod functions;
 mod jobs;
 mod lake;
+mod leads;
 mod mits;
 mod models;
 mod outbox;

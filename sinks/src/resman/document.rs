@@ -226,7 +226,11 @@ pub fn document(lead: &Lead, looked: &Looked) -> Result<String> {
     out.open("Customer", &[("Type", &looked.customer_type)])?;
     for (kind, id) in [("ProspectID", &lead.prospect_id), ("PersonID", &lead.person_id)] {
         if let Some(id) = id {
-            out.leaf_with("Identification", &[("IDType", kind), ("IDValue", id), ("OrganizationName", "ResMan")], None)?;
+            out.leaf_with(
+                "Identification",
+                &[("IDType", kind), ("IDValue", id), ("OrganizationName", "ResMan")],
+                None,
+            )?;
         }
     }
     person_of(&mut out, person)?;
@@ -352,12 +356,17 @@ pub(super) fn split(text: &str) -> Vec<String> {
     // Room for `(999/999) `.
     let room = COMMENT_CHARS - 10;
     let count = chars.len().div_ceil(room);
-    chars.chunks(room).enumerate().map(|(i, c)| format!("({}/{count}) {}", i + 1, c.iter().collect::<String>())).collect()
+    chars
+        .chunks(room)
+        .enumerate()
+        .map(|(i, c)| format!("({}/{count}) {}", i + 1, c.iter().collect::<String>()))
+        .collect()
 }
 
 /// Without what XML 1.0 cannot hold, and without space around it.
 pub(super) fn clean(text: &str) -> String {
-    let allowed = |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
+    let allowed =
+        |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
     text.chars().filter(allowed).collect::<String>().trim().to_owned()
 }
 

@@ -64,6 +64,9 @@ fn prospect() -> String {
 pub const KINDS: &[&str] =
     &["lead_create", "lead_update", "lead_roommate", "lead_agent", "lead_lost", "lead_reactivate", "lead_event"];
 
+/// A method, and the property that it was asked about.
+type ListOf = (&'static str, String);
+
 /// How long looked-up ids are trusted.
 const LISTS_KEPT: TimeDelta = TimeDelta::minutes(10);
 
@@ -78,7 +81,7 @@ pub struct ResMan {
     api_key: SecretString,
     config: Config,
     clock: Arc<dyn Clock>,
-    lists: Mutex<HashMap<(&'static str, String), (DateTime<Utc>, Vec<Known>)>>,
+    lists: Mutex<HashMap<ListOf, (DateTime<Utc>, Vec<Known>)>>,
 }
 
 impl std::fmt::Debug for ResMan {
@@ -229,8 +232,7 @@ impl ResMan {
     }
 
     async fn looked(&self, kind: &str, lead: &Lead, first_contact: bool) -> Result<Looked> {
-        let mut looked =
-            Looked { first_contact, customer_type: "prospect".to_owned(), ..Looked::default() };
+        let mut looked = Looked { first_contact, customer_type: "prospect".to_owned(), ..Looked::default() };
         if lead.event.is_none() {
             return Ok(looked);
         }
