@@ -66,6 +66,8 @@ pub const KINDS: &[&str] =
 
 /// A method, and the property that it was asked about.
 type ListOf = (&'static str, String);
+/// When a list was read, and what stood there.
+type Listed = (DateTime<Utc>, Vec<Known>);
 
 /// How long looked-up ids are trusted.
 const LISTS_KEPT: TimeDelta = TimeDelta::minutes(10);
@@ -81,7 +83,7 @@ pub struct ResMan {
     api_key: SecretString,
     config: Config,
     clock: Arc<dyn Clock>,
-    lists: Mutex<HashMap<ListOf, (DateTime<Utc>, Vec<Known>)>>,
+    lists: Mutex<HashMap<ListOf, Listed>>,
 }
 
 impl std::fmt::Debug for ResMan {
