@@ -22,7 +22,7 @@ const fn kind(name: &'static str, slots: usize, budget: f64) -> Kind {
     Kind { name, slots, budget }
 }
 
-const KINDS: [Kind; 24] = [
+const KINDS: [Kind; 29] = [
     kind("e-mail", 1, 1.0),
     kind("mailbox name", 1, 0.5),
     kind("phone", 1, 1.0),
@@ -47,6 +47,11 @@ const KINDS: [Kind; 24] = [
     kind("phone, a name", 2, 0.5),
     kind("town, a name", 2, 0.3),
     kind("e-mail, given name", 1, 0.5),
+    kind("a name", 2, 0.1),
+    kind("postal code", 1, 0.1),
+    kind("street", 1, 0.1),
+    kind("town", 1, 0.1),
+    kind("birth day and month", 1, 0.1),
 ];
 
 const fn slots() -> usize {
@@ -151,6 +156,12 @@ pub(super) fn slots_of(view: &View<'_>) -> Keys {
     push(&[city, given]);
     push(&[city, family]);
     push(&[email, given]);
+    push(&[given]);
+    push(&[family]);
+    push(&[code]);
+    push(&[street]);
+    push(&[city]);
+    push(&[days]);
     debug_assert_eq!(slot, SLOTS);
     keys
 }

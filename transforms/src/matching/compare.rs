@@ -64,7 +64,7 @@ impl Field {
             Field::Family => &["same", "near", "sounds alike", "shared part", "differs"],
             Field::Order => &["as written", "swapped"],
             Field::Generation => &["same", "differs"],
-            Field::Birth => &["same", "one digit or day and month swapped", "near", "differs"],
+            Field::Birth => &["same", "one digit or day and month swapped", "near", "alike", "differs"],
             Field::Email => &["same", "typo", "same name, other provider", "alike", "differs"],
             Field::Phone => &["same", "one digit", "differs"],
             Field::Address => &[
@@ -260,12 +260,15 @@ fn birth(a: u32, b: u32) -> u8 {
     // Months of 31 days and years of 372 are near enough to say that two days are near.
     let day = |(y, m, d): (u32, u32, u32)| y * 372 + m * 31 + d;
     let same = u8::from(ya == yb) + u8::from(ma == mb) + u8::from(da == db);
+    let months = ma.abs_diff(mb);
     if slips == 1 {
         1
     } else if same == 2 || day((ya, ma, da)).abs_diff(day((yb, mb, db))) <= 31 {
         2
-    } else {
+    } else if slips == 2 || ya == yb || matches!(ya.abs_diff(yb), 1 | 10) && (months <= 1 || months == 11) {
         3
+    } else {
+        4
     }
 }
 
@@ -415,11 +418,12 @@ mod tests {
     }
 
     #[test]
-    fn days_of_birth_have_four_levels() {
+    fn days_of_birth_have_five_levels() {
         assert_eq!(birth(19_710_624, 19_710_624), 0);
         assert_eq!(birth(19_710_604, 19_710_406), 1);
         assert_eq!(birth(19_710_624, 19_170_624), 1);
         assert_eq!(birth(20_091_221, 20_100_120), 2);
-        assert_eq!(birth(19_710_624, 19_830_201), 3);
+        assert_eq!(birth(20_051_208, 20_151_106), 3);
+        assert_eq!(birth(19_710_624, 19_830_201), 4);
     }
 }

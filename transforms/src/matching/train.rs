@@ -76,7 +76,8 @@ fn may_be_one(a: &View<'_>, b: &View<'_>) -> bool {
     }
     let unknown = a.given_sound == 0 || b.given_sound == 0;
     if unknown {
-        return a.birth == 0 || b.birth == 0;
+        let one_family = a.family_sound == b.family_sound || a.family_sound == 0 || b.family_sound == 0;
+        return one_family || a.birth == 0 || b.birth == 0;
     }
     let near = a.given_sound == b.given_sound
         || a.given_sound == b.family_sound
