@@ -65,7 +65,7 @@ impl Field {
             Field::Order => &["as written", "swapped"],
             Field::Generation => &["same", "differs"],
             Field::Birth => &["same", "one digit or day and month swapped", "near", "alike", "differs"],
-            Field::Email => &["same", "typo", "same name, other provider", "alike", "differs"],
+            Field::Email => &["same", "typo", "same mailbox name", "alike", "made from the name", "differs"],
             Field::Phone => &["same", "one digit", "differs"],
             Field::Address => &[
                 "same house and place",
@@ -273,6 +273,9 @@ fn birth(a: u32, b: u32) -> u8 {
 }
 
 /// The level of two e-mail addresses; `common` says whether a domain is a provider's, which many people share.
+///
+/// Addresses are made from names, so those of two people with one name are alike: `ann.lee7` and `ann.lee8` at a provider
+/// say nothing. A slip is believed where the domain is rare, or where the figures behind the name agree.
 fn email(a: &View<'_>, b: &View<'_>, common: impl Fn(&[u8]) -> bool) -> u8 {
     let (whole_a, whole_b) = (a.part(Part::Email), b.part(Part::Email));
     if whole_a.is_empty() || whole_b.is_empty() {
@@ -282,31 +285,65 @@ fn email(a: &View<'_>, b: &View<'_>, common: impl Fn(&[u8]) -> bool) -> u8 {
         return 0;
     }
     let ((name_a, domain_a), (name_b, domain_b)) = (a.mailbox(), b.mailbox());
-    let shared = domain_a == domain_b && common(domain_a);
-    let slips = edits(whole_a, whole_b, 4);
-    if shared {
-        // At a provider of millions, `ann.lee7` and `ann.lee8` are two people.
-        let counted = |name: &[u8]| name.iter().any(u8::is_ascii_digit);
-        return match edits(name_a, name_b, 2) {
-            1 if name_a.len().min(name_b.len()) >= 6 && digits(name_a) == digits(name_b) => 1,
-            1 if !counted(name_a) && name_a.len() >= 5 => 3,
-            2 if name_a.len().min(name_b.len()) >= 9 && digits(name_a) == digits(name_b) => 3,
-            _ => 4,
+    let one_number = figures(whole_a) == figures(whole_b);
+    let figured = one_number && figures(name_a) > 9;
+    let (common_a, common_b) = (common(domain_a), common(domain_b));
+    let short = name_a.len().min(name_b.len());
+    if common_a && common_b {
+        let slips = edits(name_a, name_b, 2);
+        return match (domain_a == domain_b, slips) {
+            (true, 1 | 2) if figured && short >= 6 => 1,
+            (false, 0) if figured || short >= 12 => 2,
+            (true, 1) if one_number && short >= 6 => 3,
+            (false, 0 | 1) if one_number && short >= 4 => 3,
+            _ => 5,
         };
     }
-    let short = whole_a.len().min(whole_b.len());
-    if slips <= 2 && short >= 8 || slips <= 4 && short >= 16 {
+    let whole = whole_a.len().min(whole_b.len());
+    let slips = edits(whole_a, whole_b, 4);
+    let typo = slips <= 2 && whole >= 8 || slips <= 4 && whole >= 16;
+    // The same rare domain, or nearly, with figures that agree.
+    if typo && one_number {
         return 1;
     }
-    if name_a == name_b && name_a.len() >= 4 {
+    if name_a == name_b && (figured || short >= 12) {
         return 2;
     }
-    if likeness(whole_a, whole_b) >= 0.88 { 3 } else { 4 }
+    if typo || name_a == name_b && short >= 4 || likeness(whole_a, whole_b) >= 0.9 && one_number { 3 } else { 5 }
 }
 
-/// The digits of a mailbox name, as one number.
-fn digits(name: &[u8]) -> u64 {
-    name.iter().filter(|b| b.is_ascii_digit()).fold(0, |n, b| n.wrapping_mul(10).wrapping_add(u64::from(b - b'0')))
+/// Whether the name of a mailbox follows from a person's name, but for a figure.
+pub(super) fn made_from_name(view: &View<'_>, given: &[u8], family: &[u8]) -> bool {
+    let (mailbox, _) = view.mailbox();
+    let mut letters = [0u8; 80];
+    let mut length = 0;
+    for letter in mailbox.iter().filter(|b| b.is_ascii_lowercase()) {
+        letters[length] = *letter;
+        length += 1;
+    }
+    let letters = &letters[..length];
+    let (given, family) = (first_word(given), family);
+    // Both names, or one and an initial, in any order; or one of them.
+    let part = |name: &[u8]| -> bool {
+        if name.len() < 3 {
+            return false;
+        }
+        let rest = if letters.starts_with(name) {
+            &letters[name.len()..]
+        } else if letters.ends_with(name) {
+            &letters[..letters.len() - name.len()]
+        } else {
+            return false;
+        };
+        let other = if std::ptr::eq(name, given) { family } else { given };
+        rest.len() <= 1 || other.starts_with(rest) || edits(rest, other, 1) <= 1
+    };
+    part(given) || part(family) || length >= 6 && given.len() + family.len() == length && edits(letters, &[given, family].concat(), 2) <= 2
+}
+
+/// The digits of a text, as one number.
+pub(super) fn figures(text: &[u8]) -> u64 {
+    text.iter().filter(|b| b.is_ascii_digit()).fold(0, |n, b| n.wrapping_mul(10).wrapping_add(u64::from(b - b'0')))
 }
 
 fn phone(a: &[u8], b: &[u8]) -> u8 {

@@ -231,7 +231,7 @@ const M: Rates = [
     [1.0, 0.03, 0.0, 0.0, 0.0, 0.0, 0.0],
     [0.99, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0],
     [0.87, 0.07, 0.02, 0.02, 0.02, 0.0, 0.0],
-    [0.70, 0.08, 0.04, 0.03, 0.15, 0.0, 0.0],
+    [0.70, 0.08, 0.04, 0.03, 0.01, 0.14, 0.0],
     [0.72, 0.05, 0.23, 0.0, 0.0, 0.0, 0.0],
     [0.62, 0.12, 0.03, 0.05, 0.01, 0.05, 0.12],
     [0.72, 0.05, 0.06, 0.05, 0.12, 0.0, 0.0],
@@ -245,7 +245,7 @@ const U: Rates = [
     [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
     [0.6, 0.4, 0.0, 0.0, 0.0, 0.0, 0.0],
     [4e-5, 8e-4, 6e-3, 0.04, 0.953, 0.0, 0.0],
-    [1e-6, 4e-6, 1e-4, 2e-3, 0.998, 0.0, 0.0],
+    [1e-6, 4e-6, 1e-5, 2e-4, 0.01, 0.9898, 0.0],
     [1e-6, 1e-5, 1.0, 0.0, 0.0, 0.0, 0.0],
     [1e-6, 4e-5, 1e-5, 5e-4, 4e-4, 0.02, 0.979],
     [1e-3, 2e-4, 2e-3, 0.02, 0.977, 0.0, 0.0],
@@ -261,6 +261,26 @@ const TERMS: [(Field, Term); 6] = [
     (Field::Postcode, Term::Code),
     (Field::City, Term::Town),
 ];
+
+/// The level of e-mail addresses that are alike because they are made from one name. It says nothing: names are compared
+/// anyway.
+pub(super) const MADE: u8 = 4;
+
+/// Takes back what mailbox names say when they only repeat names that agree.
+fn lessen_email(a: &View<'_>, b: &View<'_>, levels: &mut Levels) {
+    let level = &mut levels[Field::Email as usize];
+    if !matches!(*level, 2 | 3) {
+        return;
+    }
+    let made = |v: &View<'_>| {
+        let names = [a, b].map(|n| (n.part(Part::Given), n.part(Part::Family)));
+        names.iter().any(|(given, family)| compare::made_from_name(v, given, family))
+    };
+    if made(a) || made(b) {
+        let figures = compare::figures(a.mailbox().0).min(compare::figures(b.mailbox().0));
+        *level = if figures >= 1_000 { *level } else { MADE };
+    }
+}
 
 /// Whether a level says more of a rare value than of a common one.
 fn is_rated(field: Field, level: u8) -> bool {
@@ -383,6 +403,8 @@ impl Scorer {
         let levels = compare::others(a, b, |domain| self.is_provider(domain));
         let mut compared = Compared { levels, frequency: [0.0; FIELDS], chance: [1.0; FIELDS] };
         self.names(a, b, &mut compared);
+        lessen_email(a, b, &mut compared.levels);
+        let levels = compared.levels;
         for (field, term) in TERMS {
             let level = levels[field as usize];
             if level != MISSING {
@@ -419,6 +441,9 @@ impl Scorer {
         let frequency = f64::from(frequency);
         if level == 0 {
             return frequency;
+        }
+        if field == Field::Email && level == MADE {
+            return self.m[at][usize::from(level)];
         }
         // What nearly is a common name is common too.
         let slips = if matches!(field, Field::Given | Field::Family | Field::City) { 0.1 } else { 0.0 };

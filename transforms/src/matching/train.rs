@@ -4,14 +4,16 @@ use super::block::{Blocks, parallel};
 use super::compare::{ALL, FIELDS, Field, LEVELS, MISSING};
 use super::population::Population;
 use super::record::View;
-use super::scorer::{Compared, Counts, Rule, SHARED, Scorer, Term};
+use super::scorer::{Compared, Counts, MADE, Rule, SHARED, Scorer, Term};
 
 /// Pairs that are looked at, of candidates and of random pairs each.
 const SAMPLE: u64 = 250_000;
 /// Fewer records teach nothing about weights.
 const LEAST: usize = 200;
-/// How many pairs of one person the shipped weights count as.
+/// How many pairs of one person the shipped weights count as, and as which share of those that were found: data in which
+/// other things agree than people must not talk the weights into anything.
 const BELIEF_PAIRS: f64 = 40.0;
+const BELIEF_SHARE: f64 = 0.2;
 /// How many pairs of strangers the shipped chances count as.
 const BELIEF_STRANGERS: f64 = 2_000.0;
 const ROUNDS: usize = 20;
@@ -241,7 +243,8 @@ fn update(scorer: &mut Scorer, first: &Scorer, sums: &Sums, step: f64, all_pairs
             continue;
         }
         for level in 0..levels {
-            scorer.m[at][level] = of(&sums.m[at], &first.m[at], BELIEF_PAIRS, level).max(1e-6);
+            let belief = BELIEF_PAIRS + BELIEF_SHARE * sums.m[at][..levels].iter().sum::<f64>();
+            scorer.m[at][level] = of(&sums.m[at], &first.m[at], belief, level).max(1e-6);
             scorer.u[at][level] = of(&sums.u[at], &first.u[at], BELIEF_STRANGERS, level).max(1e-9);
         }
     }
@@ -258,6 +261,10 @@ fn monotone(scorer: &mut Scorer) {
         // Runs of levels that share one ratio: sums of m and u, and how many levels.
         let mut runs: Vec<(f64, f64, usize)> = Vec::new();
         for level in 0..levels {
+            if field == Field::Email && level == usize::from(MADE) {
+                // Neutral, and between levels that speak for and against.
+                scorer.u[at][level] = scorer.m[at][level];
+            }
             runs.push((scorer.m[at][level], scorer.u[at][level], 1));
             while let [.., better, worse] = runs.as_slice()
                 && worse.0 * better.1 > better.0 * worse.1
