@@ -393,7 +393,9 @@ impl Scorer {
             let u = compared.chance[at];
             same *= m;
             strangers *= u;
-            mates *= SHARED[at] * m + (1.0 - SHARED[at]) * u;
+            // A family does not give one name twice, unless from father to son.
+            let chance = if at == Field::Given as usize && level < 5 { 0.4 * u } else { u };
+            mates *= SHARED[at] * m + (1.0 - SHARED[at]) * chance;
         }
         (same, strangers, mates)
     }
