@@ -70,7 +70,7 @@ pub(super) const SLOTS: usize = slots();
 pub(super) type Keys = [u32; SLOTS];
 
 /// Pairs that any kind may cost, however few records there are.
-const BUDGET_FLOOR: f64 = 250_000.0;
+const BUDGET_FLOOR: f64 = 60_000.0;
 /// A block of more records is left out even where the budget would allow it.
 const MOST: usize = 1_000;
 

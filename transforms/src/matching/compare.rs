@@ -101,22 +101,31 @@ pub(super) fn edits(a: &[u8], b: &[u8], limit: usize) -> usize {
     if a.len() >= WIDTH || b.len() >= WIDTH {
         return limit + 1;
     }
-    let mut rows = [[0u8; WIDTH]; 3];
-    for (j, cell) in rows[0].iter_mut().enumerate().take(b.len() + 1) {
+    // Only cells within `limit` of the diagonal can count; those beside them are out of reach.
+    let far = limit as u8 + 1;
+    let mut rows = [[far; WIDTH + 1]; 3];
+    for (j, cell) in rows[0].iter_mut().enumerate().take(b.len().min(limit) + 1) {
         *cell = j as u8;
     }
     for i in 1..=a.len() {
         let (now, last, before) = (i % 3, (i + 2) % 3, (i + 1) % 3);
-        rows[now][0] = i as u8;
-        let mut least = i as u8;
-        for j in 1..=b.len() {
-            let same = u8::from(a[i - 1] != b[j - 1]);
-            let mut cell = (rows[last][j] + 1).min(rows[now][j - 1] + 1).min(rows[last][j - 1] + same);
+        let from = i.saturating_sub(limit).max(1);
+        let to = (i + limit).min(b.len());
+        rows[now][from - 1] = if i <= limit { i as u8 } else { far };
+        let mut least = rows[now][from - 1];
+        for j in from..=to {
+            let differs = u8::from(a[i - 1] != b[j - 1]);
+            let above = if j < i + limit { rows[last][j] } else { far };
+            let mut cell = (above + 1).min(rows[now][j - 1] + 1).min(rows[last][j - 1] + differs);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 cell = cell.min(rows[before][j - 2] + 1);
             }
+            let cell = cell.min(far);
             rows[now][j] = cell;
             least = least.min(cell);
+        }
+        if to < b.len() {
+            rows[now][to + 1] = far;
         }
         if usize::from(least) > limit {
             return limit + 1;
@@ -186,7 +195,8 @@ fn words(a: &[u8], b: &[u8]) -> Likeness {
         2 if short >= 6 => Likeness::Near,
         2 if short >= 4 => Likeness::Alike,
         3 if short >= 8 => Likeness::Alike,
-        _ if short >= 4 && likeness(a, b) >= 0.9 => Likeness::Alike,
+        // So like one another are only words that begin alike, but for those that are few edits apart anyway.
+        _ if short >= 4 && a[0] == b[0] && likeness(a, b) >= 0.9 => Likeness::Alike,
         _ => Likeness::Other,
     }
 }
@@ -285,6 +295,11 @@ fn email(a: &View<'_>, b: &View<'_>, common: impl Fn(&[u8]) -> bool) -> u8 {
         return 0;
     }
     let ((name_a, domain_a), (name_b, domain_b)) = (a.mailbox(), b.mailbox());
+    // Most pairs have nothing in common, and that shows at once.
+    let begin_alike = name_a.len() >= 3 && name_b.len() >= 3 && name_a[..3] == name_b[..3];
+    if !begin_alike && edits(name_a, name_b, 3) > 3 {
+        return 5;
+    }
     let one_number = figures(whole_a) == figures(whole_b);
     let figured = one_number && figures(name_a) > 9;
     let (common_a, common_b) = (common(domain_a), common(domain_b));
@@ -443,7 +458,35 @@ mod tests {
             assert_eq!(edits(b.as_bytes(), a.as_bytes(), 3), n, "{b} {a}");
         }
         assert_eq!(edits(b"kitten", b"sitting", 2), 3);
+        // Against the whole table, over all short words of two letters.
+        let words: Vec<Vec<u8>> =
+            (0..7u32).flat_map(|n| (0..1u32 << n).map(move |bits| (0..n).map(|i| b'a' + (bits >> i & 1) as u8).collect())).collect();
+        for a in &words {
+            for b in words.iter().step_by(3) {
+                let whole = plain_edits(a, b);
+                for limit in 1..5 {
+                    assert_eq!(edits(a, b, limit), whole.min(limit + 1), "{a:?} {b:?} {limit}");
+                }
+            }
+        }
         assert_eq!(edits(&[b'a'; 300], &[b'b'; 300], 2), 3);
+    }
+
+    fn plain_edits(a: &[u8], b: &[u8]) -> usize {
+        let mut d = vec![vec![0; b.len() + 1]; a.len() + 1];
+        for i in 0..=a.len() {
+            for j in 0..=b.len() {
+                d[i][j] = if i == 0 || j == 0 {
+                    i.max(j)
+                } else {
+                    let differs = usize::from(a[i - 1] != b[j - 1]);
+                    let cell = (d[i - 1][j] + 1).min(d[i][j - 1] + 1).min(d[i - 1][j - 1] + differs);
+                    let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                    if swapped { cell.min(d[i - 2][j - 2] + 1) } else { cell }
+                };
+            }
+        }
+        d[a.len()][b.len()]
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! How common names are in general, for records that come alone or in small numbers.
 
-use super::scorer::Term;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::LazyLock;
+
+use super::scorer::{Hashed, Term};
 
 /// Common family names of the United States with how many of a hundred thousand people have them, roughly.
 const FAMILY: &str = "smith 830|johnson 660|williams 550|brown 490|jones 480|garcia 395|miller 390|davis 380|rodriguez 370|\
@@ -23,22 +27,16 @@ jason 290|edward 320|ronald 310|timothy 310|jeffrey 280|ryan 270|jacob 260|gary 
 stephen 230|larry 220|justin 220|scott 210|brandon 210|benjamin 210|samuel 200|jose 290|maria 300|anna 180|laura 190|\
 amy 190|rebecca 200|angela 190|rachel 160|nicole 190|olivia 130|emma 140|sophia 110|alexander 190|tyler 160|jack 120";
 
-/// The share of people who have a name, whatever the data says.
-pub(super) fn frequency(term: Term, name: &[u8]) -> f64 {
-    use std::collections::HashMap;
-    use std::sync::LazyLock;
-    type Table = HashMap<&'static [u8], f64>;
-    fn read(text: &'static str) -> Table {
-        text.split('|')
-            .filter_map(|entry| entry.split_once(' '))
-            .filter_map(|(name, count)| Some((name.as_bytes(), count.parse::<f64>().ok()? / 1e5)))
+/// The share of people who have a name, given by its hash, whatever the data says.
+pub(super) fn frequency(term: Term, name: u64) -> f64 {
+    static TABLE: LazyLock<HashMap<u64, f64, BuildHasherDefault<Hashed>>> = LazyLock::new(|| {
+        [(Term::Given, GIVEN), (Term::Family, FAMILY)]
+            .into_iter()
+            .flat_map(|(term, text)| text.split('|').map(move |entry| (term, entry)))
+            .filter_map(|(term, entry)| entry.split_once(' ').map(|(name, count)| (term, name, count)))
+            .filter_map(|(term, name, count)| Some((term.hash(name.as_bytes()), count.parse::<f64>().ok()? / 1e5)))
             .collect()
-    }
-    static GIVEN_TABLE: LazyLock<Table> = LazyLock::new(|| read(GIVEN));
-    static FAMILY_TABLE: LazyLock<Table> = LazyLock::new(|| read(FAMILY));
-    match term {
-        Term::Given => GIVEN_TABLE.get(name).copied().unwrap_or(6e-4),
-        Term::Family => FAMILY_TABLE.get(name).copied().unwrap_or(1e-4),
-        _ => 0.0,
-    }
+    });
+    let else_rate = if term == Term::Given { 6e-4 } else { 1e-4 };
+    TABLE.get(&name).copied().unwrap_or(else_rate)
 }

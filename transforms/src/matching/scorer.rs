@@ -412,7 +412,8 @@ impl Scorer {
             if level != MISSING {
                 if is_rated(field, level) {
                     let of = |v: &View<'_>| term.of(v).map_or(0.0, |h| self.frequency(term, h, 0.0));
-                    compared.frequency[field as usize] = of(a).max(of(b)) as f32;
+                    let same = level == 0 && !matches!(field, Field::Phone | Field::Address);
+                    compared.frequency[field as usize] = if same { of(a) } else { of(a).max(of(b)) } as f32;
                 }
                 compared.chance[field as usize] = self.chance(field, level, compared.frequency[field as usize]);
             }
@@ -467,8 +468,9 @@ impl Scorer {
         let mut best = self.rated(straight, (ga, gb), (fa, fb), false);
         let full = straight.given != MISSING && straight.family != MISSING;
         let mut order = if full { 0 } else { MISSING };
-        // Names that agree as they stand are not looked at crosswise.
-        if !(full && straight.given <= 1 && straight.family <= 1) {
+        // Names that agree as they stand are not looked at crosswise, nor those that do not even begin alike.
+        let begin = |x: &[u8], y: &[u8]| x.first().is_some_and(|first| y.first() == Some(first));
+        if !(full && straight.given <= 1 && straight.family <= 1) && (begin(ga, fb) || begin(fa, gb)) {
             let mut found = self.evidence(&best);
             // A name is compared as given or as family name, so there are two ways to look crosswise.
             let ways = [
@@ -513,7 +515,10 @@ impl Scorer {
 
     /// Looks up how common two pairs of names are.
     fn rated(&self, mut names: Names, given: (&[u8], &[u8]), family: (&[u8], &[u8]), crossed: bool) -> Names {
-        let rate = |term: Term, name: &[u8]| self.frequency(term, term.hash(name), names::frequency(term, name));
+        let rate = |term: Term, name: &[u8]| {
+            let value = term.hash(name);
+            self.frequency(term, value, names::frequency(term, value))
+        };
         let common = |term: Term, name: &[u8]| {
             if crossed { rate(Term::Given, name).max(rate(Term::Family, name)) } else { rate(term, name) }
         };
@@ -521,7 +526,11 @@ impl Scorer {
             if level == MISSING {
                 return (0.0, 1.0);
             }
-            let frequency = if is_rated(field, level) { common(term, pair.0).max(common(term, pair.1)) as f32 } else { 0.0 };
+            let frequency = match level {
+                0 => common(term, pair.0),
+                _ if is_rated(field, level) => common(term, pair.0).max(common(term, pair.1)),
+                _ => 0.0,
+            } as f32;
             (frequency, self.chance(field, level, frequency))
         };
         (names.frequency[0], names.chance[0]) = of(Field::Given, Term::Given, names.given, given);

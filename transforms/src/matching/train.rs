@@ -7,7 +7,7 @@ use super::record::View;
 use super::scorer::{Compared, Counts, MADE, Rule, SHARED, Scorer, Term};
 
 /// Pairs that are looked at, of candidates and of random pairs each.
-const SAMPLE: u64 = 250_000;
+const SAMPLE: u64 = 150_000;
 /// Fewer records teach nothing about weights.
 const LEAST: usize = 200;
 /// How many pairs of one person the shipped weights count as, and as which share of those that were found: data in which
@@ -16,7 +16,7 @@ const BELIEF_PAIRS: f64 = 40.0;
 const BELIEF_SHARE: f64 = 0.2;
 /// How many pairs of strangers the shipped chances count as.
 const BELIEF_STRANGERS: f64 = 2_000.0;
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 15;
 
 /// Learns from records that stand for themselves, and their blocks.
 pub(super) fn train(population: &Population, twins: &[u32], blocks: &Blocks, rule: Rule) -> Scorer {
