@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 /// Members of each side that are compared before two clusters become one.
 const ASKED: usize = 8;
-/// The share of pairs across two clusters that may contradict each other, as a fraction.
-const TOLERATED: (usize, usize) = (1, 3);
+/// How much more a contradiction counts than an agreement.
+const OBJECTION: i64 = 2;
 
 /// A pair that is likely one person: the logarithm of its odds, and the records, the lower one first.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,11 +31,12 @@ pub(super) fn likeliest_first(edges: &mut [Edge], order: impl Fn(u32, u32) -> Or
     });
 }
 
-/// Joins records along edges, which are in order. Gives the members of every cluster of two or more.
+/// Joins records along edges, which are in order. `agreement` says in thousandths of a bit how much speaks for two records
+/// being one person; whole numbers, because their sum does not depend on the order. Gives the members of every cluster of two or more.
 pub(super) fn join(
     edges: &[Edge],
     order: impl Fn(u32, u32) -> Ordering,
-    contradict: impl Fn(u32, u32) -> bool,
+    agreement: impl Fn(u32, u32) -> i64,
 ) -> Vec<Vec<u32>> {
     // The cluster of each record, and the members of each cluster.
     let mut cluster_of: HashMap<u32, usize> = HashMap::with_capacity(edges.len());
@@ -48,7 +49,7 @@ pub(super) fn join(
             })
         };
         let (a, b) = (find(edge.a), find(edge.b));
-        if a == b || !agree(edge, &clusters[a], &clusters[b], &order, &contradict) {
+        if a == b || !agree(edge, &clusters[a], &clusters[b], &order, &agreement) {
             continue;
         }
         let (into, from) = if clusters[a].len() >= clusters[b].len() { (a, b) } else { (b, a) };
@@ -62,13 +63,13 @@ pub(super) fn join(
     clusters
 }
 
-/// Whether few enough pairs across two clusters contradict each other. The edge joins a member of `a` and one of `b`.
+/// Whether the members of two clusters agree on the whole. The edge joins a member of `a` and one of `b`.
 fn agree(
     edge: &Edge,
     a: &[u32],
     b: &[u32],
     order: &impl Fn(u32, u32) -> Ordering,
-    contradict: &impl Fn(u32, u32) -> bool,
+    agreement: &impl Fn(u32, u32) -> i64,
 ) -> bool {
     if a.len() == 1 && b.len() == 1 {
         return true;
@@ -85,10 +86,10 @@ fn agree(
         some
     };
     let (a, b) = (asked(a, edge.a), asked(b, edge.b));
-    let contradictions = a
+    let sum: i64 = a
         .iter()
-        .flat_map(|x| b.iter().map(move |y| (*x, *y)))
-        .filter(|pair| *pair != (edge.a, edge.b) && contradict(pair.0, pair.1))
-        .count();
-    contradictions * TOLERATED.1 <= a.len() * b.len() * TOLERATED.0
+        .flat_map(|x| b.iter().map(move |y| agreement(*x, *y)))
+        .map(|bits| if bits < 0 { bits * OBJECTION } else { bits })
+        .sum();
+    sum >= 0
 }

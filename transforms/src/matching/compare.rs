@@ -402,14 +402,19 @@ fn address(a: &View<'_>, b: &View<'_>, levels: &mut Levels) {
         let house = !number_a.is_empty()
             && number_a == number_b
             && (unit_a == unit_b || unit_a.is_empty() || unit_b.is_empty());
-        let street = words(street_a, street_b);
+        // The type of a street is left out, shortened and misspelt more than its name.
+        let (first_a, first_b) = (first_word(street_a), first_word(street_b));
+        let street = match words(street_a, street_b) {
+            Likeness::Other if first_a.len() >= 4 && first_a == first_b => Likeness::Alike,
+            other => other,
+        };
         levels[Field::Address as usize] = match (street, house, place) {
             (Likeness::Same | Likeness::Near, true, true) => 0,
             (Likeness::Same | Likeness::Near, false, true) => 1,
             (Likeness::Same, true, false) => 2,
             (Likeness::Near, true, false) => 4,
             (Likeness::Alike, _, true) => 3,
-            (Likeness::Same, false, false) => 4,
+            (Likeness::Alike, true, false) | (Likeness::Same, false, false) => 4,
             (_, _, true) => 5,
             _ => 6,
         };

@@ -149,7 +149,7 @@ pub fn resolve(
     drop(blocks);
     observe(Stage::Score);
     cluster::likeliest_first(&mut edges, |a, b| a.cmp(&b));
-    let clusters = cluster::join(&edges, |a, b| a.cmp(&b), |a, b| contradicts(&scorer, &population.view(a), &population.view(b)));
+    let clusters = cluster::join(&edges, |a, b| a.cmp(&b), |a, b| agreement(&scorer, &population.view(a), &population.view(b)));
     let mut cluster_of: Vec<u32> = (0..population.len() as u32).collect();
     for members in clusters {
         let first = members.iter().copied().min().unwrap_or_default();
@@ -197,16 +197,23 @@ pub(super) fn stands_for_itself(scorer: &Scorer, profile: &Profile, view: &View<
     edge_weight(profile, scorer.probability(view, view)).is_some()
 }
 
-/// Whether two records are more likely two people, and not only because they say too little.
-pub(super) fn contradicts(scorer: &Scorer, a: &View<'_>, b: &View<'_>) -> bool {
+/// How much speaks for two records being one person, in thousandths of a bit and within bounds. Records that only say too
+/// little to be told neither agree nor contradict.
+pub(super) fn agreement(scorer: &Scorer, a: &View<'_>, b: &View<'_>) -> i64 {
+    const MOST_BITS: f64 = 6.0;
     if scorer.rule == Rule::Seed {
-        return false;
+        return 1;
     }
     let compared = scorer.compare(a, b);
-    let level = |field: Field| compared.levels[field as usize];
-    let worst = |field: Field| usize::from(level(field)) + 1 == field.levels().len() && level(field) != MISSING;
-    let apart = worst(Field::Birth) || worst(Field::Given) || worst(Field::Generation) || worst(Field::Family);
-    apart && scorer.odds_of(&compared) < 1.0
+    let bits = scorer.odds_of(&compared).log2().clamp(-MOST_BITS, MOST_BITS);
+    let worst = |field: &Field| {
+        let level = compared.levels[*field as usize];
+        level != MISSING && usize::from(level) + 1 == field.levels().len()
+    };
+    if bits < 0.0 && ![Field::Birth, Field::Given, Field::Family, Field::Generation].iter().any(worst) {
+        return 0;
+    }
+    (bits * 1_000.0).round() as i64
 }
 
 /// What one worker found.
