@@ -4,6 +4,7 @@ pub mod app;
 pub mod backfill;
 pub mod books;
 pub mod cli;
+pub mod contacts;
 pub mod copy;
 pub mod couriers;
 pub mod demo;

@@ -171,6 +171,16 @@ pub async fn attempt(pool: &PgPool, couriers: &Couriers, only: Option<i64>) -> R
         error!(message.id = id, error = fault.chain(), "message {id} ({kind}, by `{courier}`) was given up");
     }
     outbox::settle(&mut tx, &message, &verdict, began.elapsed(), clock.now()).await?;
+    if message.courier == "resman" {
+        let (reply, dead) = match &verdict {
+            Verdict::Delivered(reply) => (reply.as_ref(), None),
+            Verdict::Dead(fault) => (None, Some(fault)),
+            Verdict::Later { .. } => (None, None),
+        };
+        if reply.is_some() || dead.is_some() {
+            crate::contacts::service::settled(&mut tx, &message, reply, dead, clock.now()).await?;
+        }
+    }
     tx.commit().await.map_err(failed)?;
     Ok(true)
 }

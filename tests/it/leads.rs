@@ -55,7 +55,7 @@ impl Office {
             person: Person {
                 first_name: format!("Rosa{n}"),
                 last_name: "Quill".to_owned(),
-                email: (n % 3 != 0).then(|| format!("rosa{n}@mail.example")),
+                email: (!n.is_multiple_of(3)).then(|| format!("rosa{n}@mail.example")),
                 phone: (n % 3 != 1).then(|| format!("(251) 555-01{n:02}")),
                 ..Person::default()
             },

@@ -4,6 +4,7 @@
 //! transaction that makes its rows durable.
 
 pub mod audit;
+pub mod events;
 pub mod outbox;
 pub mod pg;
 pub mod quota;

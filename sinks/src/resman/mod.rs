@@ -62,7 +62,16 @@ fn prospect() -> String {
 
 /// The operations, as kinds of messages. The payload is a [`Lead`].
 pub const KINDS: &[&str] =
-    &["lead_create", "lead_update", "lead_roommate", "lead_agent", "lead_lost", "lead_reactivate", "lead_event"];
+    &[
+    "lead_create",
+    "lead_update",
+    "lead_roommate",
+    "lead_agent",
+    "lead_lost",
+    "lead_spare",
+    "lead_reactivate",
+    "lead_event",
+];
 
 /// A method, and the property that it was asked about.
 type ListOf = (&'static str, String);
@@ -243,7 +252,7 @@ impl ResMan {
             Some(agent) => Some(agent),
             None => Some(self.named("Leasing/GetEmployees", "Employees", lead, &self.config.agent, "employee").await?),
         };
-        if kind == "lead_lost" {
+        if kind == "lead_lost" || kind == "lead_spare" {
             looked.customer_type.clone_from(&self.config.lost_customer_type);
             let reason = lead.lost_reason.as_deref().unwrap_or_default();
             let list = ("Leasing/GetLostProspectReasons", "LostProspectReasons");

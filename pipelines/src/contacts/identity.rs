@@ -1,0 +1,153 @@
+//! Who a person is: the matcher over the stored contacts of a property.
+
+use std::sync::LazyLock;
+
+use catalog::store::pg::fault;
+use catalog::{Fault, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+use sqlx::Row;
+use transforms::matching::{Decision, Person, Profile, Record, Rule, Scored, Scorer, decide};
+use uuid::Uuid;
+
+use super::model::{Contact, Strategy};
+use super::store;
+
+/// The rule by which a property matches and merges.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Rules {
+    /// The matcher's profile.
+    pub profile: Profile,
+    /// Who wins when both sides have changed a field.
+    pub strategy: Strategy,
+}
+
+/// The rules of a property; without a row, the shipped ones.
+pub async fn rules(connection: &mut PgConnection, property: &str) -> Result<Rules> {
+    let what = "cannot read the matching rules";
+    let row = sqlx::query("select matching_criteria, merge_strategy from sync.contact_matching_rules where property_id = $1")
+        .bind(property)
+        .fetch_optional(connection)
+        .await
+        .map_err(|e| fault(what, e))?;
+    let Some(row) = row else { return Ok(Rules::default()) };
+    let profile = serde_json::from_value(row.get::<Value, _>("matching_criteria"))
+        .map_err(|e| Fault::us(format!("the matching rules of `{property}` cannot be read")).because(e))?;
+    Ok(Rules { profile, strategy: Strategy::parse(&row.get::<String, _>("merge_strategy")) })
+}
+
+/// A known contact that may be the same person.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The contact.
+    pub contact: Contact,
+    /// What to do.
+    pub decision: Decision,
+    /// How likely, and why.
+    pub scored: Scored,
+}
+
+/// Candidates that one look considers; a key that more people share is left to rarer ones.
+const MOST: i64 = 200;
+
+/// The weights that are shipped: one contact is too little to train on.
+fn scorer(rule: Rule) -> &'static Scorer {
+    static FELLEGI_SUNTER: LazyLock<Scorer> = LazyLock::new(|| Scorer::shipped(Rule::FellegiSunter));
+    static SEED: LazyLock<Scorer> = LazyLock::new(|| Scorer::shipped(Rule::Seed));
+    match rule {
+        Rule::FellegiSunter => &FELLEGI_SUNTER,
+        Rule::Seed => &SEED,
+    }
+}
+
+/// The matcher's view of a contact.
+pub fn record(contact: &Contact, region: &str) -> Record {
+    let given = |t: &'_ str| !t.is_empty();
+    Record::new(
+        &Person {
+            given_name: Some(contact.first_name.as_str()).filter(|t| given(t)),
+            family_name: Some(contact.last_name.as_str()).filter(|t| given(t)),
+            email: contact.email.as_deref(),
+            phone: contact.phone.as_deref(),
+            ..Person::default()
+        },
+        region,
+    )
+}
+
+/// The keys under which a contact is found, as PostgreSQL stores them.
+pub fn keys(record: &Record) -> Vec<i64> {
+    record.keys().into_iter().map(u64::cast_signed).collect()
+}
+
+/// Holds whoever adds or changes a person with one of these keys until the transaction ends, so that two requests for one
+/// person come one after the other. Taken in order, so that two never wait for each other.
+pub async fn hold(connection: &mut PgConnection, property: &str, keys: &[i64]) -> Result<()> {
+    let mut keys = keys.to_vec();
+    keys.sort_unstable();
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1 || k::text, 7)) from unnest($2::bigint[]) with ordinality t(k, n) order by n")
+        .bind(property)
+        .bind(&keys)
+        .execute(connection)
+        .await
+        .map_err(|e| fault("cannot wait for other changes of this person", e))?;
+    Ok(())
+}
+
+/// The contacts of the property that may be this person, the likeliest first.
+pub async fn candidates(
+    connection: &mut PgConnection,
+    contact: &Contact,
+    profile: &Profile,
+    region: &str,
+) -> Result<Vec<Candidate>> {
+    let record_of = record(contact, region);
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "select distinct k.contact_id from sync.contact_keys k join sync.contacts c on c.id = k.contact_id \
+         where k.key = any($1) and c.property_id = $2 and c.merged_into is null and c.id <> $3 limit $4",
+    )
+    .bind(keys(&record_of))
+    .bind(&contact.property_id)
+    .bind(contact.id)
+    .bind(MOST)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(|e| fault("cannot look for known people", e))?;
+    let scorer = scorer(profile.rule);
+    let mut found = Vec::new();
+    for known in store::many(connection, &ids).await? {
+        let scored = scorer.score(&record_of, &record(&known, region));
+        let decision = decide(profile, &scored);
+        if decision != Decision::New {
+            found.push(Candidate { contact: known, decision, scored });
+        }
+    }
+    found.sort_by(|a, b| b.scored.probability.total_cmp(&a.scored.probability).then(a.contact.id.cmp(&b.contact.id)));
+    Ok(found)
+}
+
+/// Why two records are taken for one person, to be kept with the decision.
+pub fn evidence(scored: &Scored) -> Value {
+    json!(scored)
+}
+
+/// Writes the keys of a contact anew.
+pub async fn index(connection: &mut PgConnection, contact: &Contact, region: &str) -> Result<()> {
+    let what = "cannot index a contact";
+    let keys = if contact.merged_into.is_some() { Vec::new() } else { keys(&record(contact, region)) };
+    sqlx::query("delete from sync.contact_keys where contact_id = $1 and not (key = any($2))")
+        .bind(contact.id)
+        .bind(&keys)
+        .execute(&mut *connection)
+        .await
+        .map_err(|e| fault(what, e))?;
+    sqlx::query("insert into sync.contact_keys (key, contact_id) select k, $1 from unnest($2::bigint[]) k on conflict do nothing")
+        .bind(contact.id)
+        .bind(&keys)
+        .execute(connection)
+        .await
+        .map_err(|e| fault(what, e))?;
+    Ok(())
+}

@@ -1,0 +1,781 @@
+//! What the chatbot, the team and the operator do with contacts.
+
+use std::sync::Arc;
+
+use catalog::store::outbox::{self, New};
+use catalog::store::pg::fault;
+use catalog::store::{audit, events};
+use catalog::{Clock, Fault, Result};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sinks::resman::document::{Event, EventKind, Lead, Person};
+use sqlx::{PgConnection, PgPool};
+use transforms::matching::Decision;
+use uuid::Uuid;
+
+use super::identity::{self, Rules};
+use super::merges;
+use super::model::{Clean, Contact, LONGEST_TEXT, Patch, Source, Status, Strategy, clean};
+use super::store::{self, Counterpart, Deed};
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(Fault),
+    /// It has changed since the caller looked.
+    #[error("{0}")]
+    Stale(Fault),
+    /// What was asked makes no sense.
+    #[error("{0}")]
+    Refused(Fault),
+    /// It could not be done.
+    #[error("{0}")]
+    Failed(Fault),
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Trouble::Failed(fault)
+    }
+}
+
+impl Trouble {
+    /// The fault inside.
+    pub fn fault(&self) -> &Fault {
+        match self {
+            Trouble::NotFound(f) | Trouble::Stale(f) | Trouble::Refused(f) | Trouble::Failed(f) => f,
+        }
+    }
+
+    pub(super) fn refused(text: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Trouble::Refused(Fault::user(text))
+    }
+}
+
+/// What this service answers with.
+pub type Answer<T> = Result<T, Trouble>;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Contacts {
+    /// The database.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The country of phone numbers without a country code.
+    pub region: String,
+    /// The connection of courier `resman` that leads go to.
+    pub connection: String,
+    /// The lost reason that stands for "nobody said why", by its name in ResMan.
+    pub lost_reason: String,
+    /// The lost reason of a lead that is a duplicate of another.
+    pub duplicate_reason: String,
+}
+
+/// A contact that somebody brings.
+#[derive(Debug, Clone, Default)]
+pub struct NewContact {
+    /// The property.
+    pub property_id: String,
+    /// What is known of the person.
+    pub patch: Patch,
+    /// What they said first.
+    pub interaction: Option<Interaction>,
+}
+
+/// Something that was said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interaction {
+    /// `chat`, `email`, `phone`, `text`, `tour` or `note`.
+    pub kind: String,
+    /// `in` from the person, `out` to them.
+    pub direction: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The words.
+    pub message: Option<String>,
+    /// The conversation that it is part of.
+    pub conversation_id: Option<String>,
+    /// The sender's id of it; the same id twice is one.
+    pub external_id: Option<String>,
+}
+
+/// What became of a new contact.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Created {
+    /// The contact that the person is now.
+    pub contact_id: Uuid,
+    /// Whether nobody knew them.
+    pub is_new_contact: bool,
+    /// The known contact that they are, or may be.
+    pub matched_contact_id: Option<Uuid>,
+    /// How sure that is.
+    pub confidence: Option<f64>,
+    /// Whether a person has to look at the match.
+    pub review: bool,
+    /// What is known from conversations.
+    pub enrichment_data: Value,
+    /// The version behind the change.
+    pub version: i64,
+    /// Messages that are now in the outbox.
+    #[serde(skip)]
+    pub messages: Vec<i64>,
+}
+
+/// A changed contact, and the messages that are in the outbox because of it.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// The contact as it is now.
+    pub contact: Contact,
+    /// Whether anything had changed.
+    pub moved: bool,
+    /// Messages for whoever wants to carry them at once.
+    pub messages: Vec<i64>,
+}
+
+/// What a person wants no more of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptOut {
+    /// E-mails.
+    Email,
+    /// Calls.
+    Phone,
+    /// Text messages.
+    Text,
+    /// All of it.
+    All,
+}
+
+impl OptOut {
+    /// The opt-out of a word.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn parse(word: &str) -> Result<Self> {
+        match word {
+            "email" => Ok(OptOut::Email),
+            "phone" => Ok(OptOut::Phone),
+            "text" => Ok(OptOut::Text),
+            "all" => Ok(OptOut::All),
+            _ => Err(Fault::user("there is no such opt-out").hint("Use `email`, `phone`, `text` or `all`.")),
+        }
+    }
+
+    pub(super) fn apply(self, contact: &mut Contact) {
+        let all = self == OptOut::All;
+        contact.email_opt_out |= all || self == OptOut::Email;
+        contact.phone_opt_out |= all || self == OptOut::Phone;
+        contact.text_opt_out |= all || self == OptOut::Text;
+    }
+}
+
+/// A transaction under way, with what it will announce and send.
+pub(super) struct Work<'a> {
+    pub(super) service: &'a Contacts,
+    pub(super) tx: sqlx::Transaction<'static, sqlx::Postgres>,
+    pub(super) now: DateTime<Utc>,
+    pub(super) events: Vec<events::Event>,
+    pub(super) messages: Vec<i64>,
+}
+
+impl Work<'_> {
+    /// Saves a change, with its event.
+    pub(super) async fn change(&mut self, before: Option<&Contact>, after: &mut Contact, deed: &Deed<'_>) -> Result<bool> {
+        let changed = store::changed(before, after);
+        let moved = store::change(&mut self.tx, before, after, deed).await?;
+        if moved {
+            self.events.push(store::event(if before.is_none() { "created" } else { "updated" }, after, &changed));
+        }
+        identity::index(&mut self.tx, after, &self.service.region).await?;
+        Ok(moved)
+    }
+
+    /// Puts a lead message into the outbox, if ResMan can take it: it knows nobody without both names.
+    pub(super) async fn send(&mut self, contact: &mut Contact, kind: &str, event: Option<Event>, lead: Lead) -> Result<()> {
+        if contact.first_name.is_empty() || contact.last_name.is_empty() {
+            return Ok(());
+        }
+        let counterpart = store::counterparts(&mut self.tx, contact.id).await?.into_iter().next();
+        let lead = Lead {
+            property_id: contact.property_id.clone(),
+            prospect_id: lead.prospect_id.or_else(|| counterpart.as_ref().map(|c| c.prospect_id.clone())),
+            person_id: lead.person_id.or_else(|| counterpart.and_then(|c| c.person_id)),
+            person: Person {
+                first_name: contact.first_name.clone(),
+                last_name: contact.last_name.clone(),
+                email: contact.email.clone(),
+                phone: contact.phone.clone(),
+                ..Person::default()
+            },
+            event,
+            ..lead
+        };
+        if !contact.pushed.is_object() {
+            contact.pushed = json!({});
+        }
+        for field in carried(kind) {
+            if let Some(value) = sent(&lead, kind, field) {
+                match contact.pushed[*field].as_array_mut() {
+                    Some(list) => list.push(json!(value)),
+                    None => contact.pushed[*field] = json!([value]),
+                }
+            }
+        }
+        let payload = serde_json::to_value(&lead).map_err(|e| Fault::us("a lead has no JSON form").because(e))?;
+        let message = New {
+            courier: "resman".to_owned(),
+            connection: self.service.connection.clone(),
+            lane: contact.id.to_string(),
+            kind: kind.to_owned(),
+            payload,
+            dedupe_key: format!("contact/{}/{}/{kind}/{}", contact.id, contact.version, self.messages.len()),
+            run_after: self.now,
+        };
+        self.messages.extend(outbox::put(&mut self.tx, &message, self.now).await?);
+        Ok(())
+    }
+
+    /// Creates or updates the lead, whichever ResMan needs.
+    pub(super) async fn send_person(&mut self, contact: &mut Contact, event: Option<Event>) -> Result<()> {
+        let known = !store::counterparts(&mut self.tx, contact.id).await?.is_empty() || self.created(contact.id).await?;
+        if known {
+            self.send(contact, "lead_update", None, Lead::default()).await?;
+            if event.is_some() {
+                self.send(contact, "lead_event", event, Lead::default()).await?;
+            }
+            return Ok(());
+        }
+        self.send(contact, "lead_create", event, Lead::default()).await
+    }
+
+    async fn created(&mut self, id: Uuid) -> Result<bool> {
+        sqlx::query_scalar(
+            "select exists (select from sync.outbox where lane = $1 and kind = 'lead_create' and state in ('waiting', 'delivered'))",
+        )
+        .bind(id.to_string())
+        .fetch_one(&mut *self.tx)
+        .await
+        .map_err(|e| fault("cannot read the outbox", e))
+    }
+
+    /// Commits, with the events last: their lock is short.
+    pub(super) async fn commit(mut self) -> Result<Vec<i64>> {
+        if !self.events.is_empty() {
+            events::append(&mut self.tx, &self.events, self.now).await?;
+        }
+        self.tx.commit().await.map_err(|e| fault("cannot commit a change of contacts", e))?;
+        Ok(self.messages)
+    }
+}
+
+/// The shared fields that a kind of message brings to ResMan.
+pub(super) fn carried(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "lead_create" => &["first_name", "last_name", "email", "phone", "status"],
+        "lead_update" => &["first_name", "last_name", "email", "phone"],
+        "lead_lost" | "lead_reactivate" => &["status"],
+        _ => &[],
+    }
+}
+
+/// The value of a shared field that a message brings.
+pub(super) fn sent(lead: &Lead, kind: &str, field: &str) -> Option<String> {
+    match field {
+        "first_name" => Some(lead.person.first_name.clone()),
+        "last_name" => Some(lead.person.last_name.clone()),
+        "email" => lead.person.email.clone(),
+        "phone" => lead.person.phone.clone(),
+        "status" => Some(if kind == "lead_lost" { "lost" } else { "prospect" }.to_owned()),
+        _ => None,
+    }
+}
+
+impl Contacts {
+    /// The service with ResMan's usual names.
+    pub fn new(pool: PgPool, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            pool,
+            clock,
+            region: "US".to_owned(),
+            connection: "resman".to_owned(),
+            lost_reason: "Inactive (Lack of Response)".to_owned(),
+            duplicate_reason: "Inactive (Lack of Response)".to_owned(),
+        }
+    }
+
+    pub(super) async fn begin(&self) -> Result<Work<'_>> {
+        let tx = self.pool.begin().await.map_err(|e| fault("cannot begin a change of contacts", e))?;
+        Ok(Work { service: self, tx, now: self.clock.now(), events: Vec::new(), messages: Vec::new() })
+    }
+
+    pub(super) fn checked(&self, patch: &Patch) -> Answer<Clean> {
+        clean(patch, &self.region).map_err(Trouble::Refused)
+    }
+
+    /// Takes a person in: somebody new, or somebody known under one of their values. Two requests for one person at the
+    /// same time make one contact.
+    ///
+    /// # Errors
+    /// When a value is not what it claims to be, or there is nothing by which the person could be known.
+    pub async fn create(&self, new: &NewContact, source: Source, actor: &str) -> Answer<Created> {
+        let clean = self.checked(&new.patch)?;
+        if new.property_id.trim().is_empty() || new.property_id.len() > 100 {
+            return Err(Trouble::refused("`property_id` is missing or longer than 100 characters"));
+        }
+        if !["first_name", "last_name", "email", "phone"].iter().any(|f| clean.values.contains_key(f)) {
+            return Err(Trouble::refused("a contact needs a name, an e-mail address or a phone number"));
+        }
+        check_interaction(new.interaction.as_ref())?;
+        let mut work = self.begin().await?;
+        let mut fresh = blank(&new.property_id, source, work.now);
+        apply(&mut fresh, &clean, &new.patch, source, work.now);
+        let keys = identity::keys(&identity::record(&fresh, &self.region));
+        identity::hold(&mut work.tx, &new.property_id, &keys).await?;
+        let rules = identity::rules(&mut work.tx, &new.property_id).await?;
+        let found = identity::candidates(&mut work.tx, &fresh, &rules.profile, &self.region).await?;
+        let best = found.into_iter().next();
+        let event = new.interaction.as_ref().map(|i| happened(i));
+        let deed = Deed { source: source.as_str(), actor, action: "contact_create", rule: "new", at: work.now };
+        let created = match best {
+            Some(known) if known.decision == Decision::Merge => {
+                let before = store::lock(&mut work.tx, known.contact.id).await?;
+                let mut after = before.clone();
+                enrich(&mut after, &clean, &new.patch, source, rules.strategy, work.now);
+                record_interaction(&mut work, &mut after, new.interaction.as_ref()).await?;
+                let deed = Deed { action: "contact_match", rule: "matched", ..deed };
+                work.change(Some(&before), &mut after, &deed).await?;
+                let person = ["first_name", "last_name", "email", "phone"];
+                if person.iter().any(|f| before.field(f) != after.field(f)) {
+                    work.send_person(&mut after, event).await?;
+                } else if event.is_some() {
+                    work.send(&mut after, "lead_event", event, Lead::default()).await?;
+                }
+                store::save(&mut work.tx, &after).await?;
+                Created {
+                    contact_id: after.id,
+                    is_new_contact: false,
+                    matched_contact_id: Some(after.id),
+                    confidence: Some(known.scored.probability),
+                    review: false,
+                    enrichment_data: after.enrichment,
+                    version: after.version,
+                    messages: Vec::new(),
+                }
+            }
+            other => {
+                record_interaction(&mut work, &mut fresh, None).await?;
+                work.change(None, &mut fresh, &deed).await?;
+                record_interaction(&mut work, &mut fresh, new.interaction.as_ref()).await?;
+                work.send_person(&mut fresh, event).await?;
+                store::save(&mut work.tx, &fresh).await?;
+                if let Some(maybe) = &other {
+                    merges::propose(&mut work, &maybe.contact, &fresh, &maybe.scored).await?;
+                }
+                Created {
+                    contact_id: fresh.id,
+                    is_new_contact: true,
+                    matched_contact_id: other.as_ref().map(|m| m.contact.id),
+                    confidence: other.as_ref().map(|m| m.scored.probability),
+                    review: other.is_some(),
+                    enrichment_data: fresh.enrichment,
+                    version: fresh.version,
+                    messages: Vec::new(),
+                }
+            }
+        };
+        let messages = work.commit().await?;
+        Ok(Created { messages, ..created })
+    }
+
+    /// The contact of an id; for one that was merged away, the one that stayed.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn get(&self, id: Uuid) -> Answer<Contact> {
+        let mut connection = self.pool.acquire().await.map_err(|e| fault("cannot read a contact", e))?;
+        let mut id = id;
+        for _ in 0..64 {
+            let found = store::many(&mut connection, &[id]).await?.into_iter().next();
+            let contact = found.ok_or_else(|| Trouble::NotFound(store::missing(id)))?;
+            match contact.merged_into {
+                Some(into) => id = into,
+                None => return Ok(contact),
+            }
+        }
+        Err(Trouble::Failed(Fault::us("the merges of a contact lead nowhere")))
+    }
+
+    /// Changes a contact. `version` is the one that the caller saw; without it the change is made whatever happened since.
+    ///
+    /// # Errors
+    /// When there is no such contact, it has changed since, or a value is not what it claims to be; nothing has changed.
+    pub async fn update(
+        &self,
+        id: Uuid,
+        patch: &Patch,
+        version: Option<i64>,
+        source: Source,
+        actor: &str,
+    ) -> Answer<Changed> {
+        let clean = self.checked(patch)?;
+        let mut work = self.begin().await?;
+        let before = self.locked(&mut work.tx, id).await?;
+        if version.is_some_and(|v| v != before.version) {
+            return Err(Trouble::Stale(
+                Fault::user(format!("the contact is at version {} by now", before.version))
+                    .hint("Read it again, and repeat the change if it still makes sense."),
+            ));
+        }
+        let mut after = before.clone();
+        apply(&mut after, &clean, patch, source, work.now);
+        let deed = Deed { source: source.as_str(), actor, action: "contact_update", rule: "asked", at: work.now };
+        let moved = work.change(Some(&before), &mut after, &deed).await?;
+        if moved {
+            self.tell_resman(&mut work, &before, &mut after).await?;
+            store::save(&mut work.tx, &after).await?;
+        }
+        let messages = work.commit().await?;
+        Ok(Changed { contact: after, moved, messages })
+    }
+
+    /// The messages that a change of ours brings about.
+    pub(super) async fn tell_resman(&self, work: &mut Work<'_>, before: &Contact, after: &mut Contact) -> Result<()> {
+        let moved = |field: &str| before.field(field) != after.field(field);
+        let person = ["first_name", "last_name", "email", "phone"].into_iter().any(moved);
+        let notes = moved("notes").then(|| after.notes.clone()).flatten();
+        let (was, is) = (Status::parse(&before.status).class(), Status::parse(&after.status).class());
+        if person {
+            work.send_person(after, None).await?;
+        }
+        if let Some(notes) = notes {
+            let event = note(work.now, notes);
+            work.send(after, "lead_event", Some(event), Lead::default()).await?;
+        }
+        let at = work.now;
+        let turn = |kind| Some(Event { kind, at, reason: None, comments: None, agent_id: None, event_id: None });
+        match (was, is) {
+            (was, "lost") if was != "lost" => {
+                let lead = Lead { lost_reason: Some(self.lost_reason.clone()), ..Lead::default() };
+                work.send(after, "lead_lost", turn(EventKind::Lost), lead).await
+            }
+            ("lost", "prospect") => work.send(after, "lead_reactivate", turn(EventKind::Reactivated), Lead::default()).await,
+            // Applications and leases are made in ResMan; it would take no such wish from us.
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes what a person wants no more of. Opt-outs only ever widen here.
+    ///
+    /// # Errors
+    /// When there is no such contact.
+    pub async fn opt_out(&self, id: Uuid, what: OptOut, source: Source, actor: &str) -> Answer<Changed> {
+        let mut work = self.begin().await?;
+        let before = self.locked(&mut work.tx, id).await?;
+        let mut after = before.clone();
+        what.apply(&mut after);
+        let deed = Deed { source: source.as_str(), actor, action: "contact_opt_out", rule: "asked", at: work.now };
+        let moved = work.change(Some(&before), &mut after, &deed).await?;
+        if moved {
+            let text = format!("Opted out of {}.", opted(&after));
+            let event = note(work.now, text);
+            work.send(&mut after, "lead_event", Some(event), Lead::default()).await?;
+            store::save(&mut work.tx, &after).await?;
+        }
+        let messages = work.commit().await?;
+        Ok(Changed { contact: after, moved, messages })
+    }
+
+    /// Takes opt-outs back, which only a person of the team may do, with a reason that stays on record.
+    ///
+    /// # Errors
+    /// When there is no such contact or no reason.
+    pub async fn opt_in(&self, id: Uuid, what: OptOut, reason: &str, actor: &str) -> Answer<Changed> {
+        if reason.trim().is_empty() {
+            return Err(Trouble::refused("an opt-out is taken back only with a reason"));
+        }
+        let mut work = self.begin().await?;
+        let before = self.locked(&mut work.tx, id).await?;
+        let mut after = before.clone();
+        let all = what == OptOut::All;
+        after.email_opt_out &= !(all || what == OptOut::Email);
+        after.phone_opt_out &= !(all || what == OptOut::Phone);
+        after.text_opt_out &= !(all || what == OptOut::Text);
+        let deed = Deed { source: "manual", actor, action: "contact_opt_in", rule: reason, at: work.now };
+        let moved = work.change(Some(&before), &mut after, &deed).await?;
+        let messages = work.commit().await?;
+        Ok(Changed { contact: after, moved, messages })
+    }
+
+    /// Adds what was said. The same `external_id` twice is one.
+    ///
+    /// # Errors
+    /// When there is no such contact.
+    pub async fn interact(&self, id: Uuid, interaction: &Interaction, source: Source, actor: &str) -> Answer<Changed> {
+        check_interaction(Some(interaction))?;
+        let mut work = self.begin().await?;
+        let before = self.locked(&mut work.tx, id).await?;
+        let mut after = before.clone();
+        let new = record_interaction(&mut work, &mut after, Some(interaction)).await?;
+        if new {
+            let deed = Deed { source: source.as_str(), actor, action: "contact_interaction", rule: "asked", at: work.now };
+            work.change(Some(&before), &mut after, &deed).await?;
+            work.events.push(store::event("interaction", &after, &[]));
+            work.send(&mut after, "lead_event", Some(happened(interaction)), Lead::default()).await?;
+            store::save(&mut work.tx, &after).await?;
+        }
+        let messages = work.commit().await?;
+        Ok(Changed { contact: after, moved: new, messages })
+    }
+
+    pub(super) async fn locked(&self, connection: &mut PgConnection, id: Uuid) -> Answer<Contact> {
+        store::lock(connection, id).await.map_err(|f| match f.blame {
+            catalog::Blame::User => Trouble::NotFound(f),
+            _ => Trouble::Failed(f),
+        })
+    }
+
+    /// Sets the rules of a property.
+    ///
+    /// # Errors
+    /// When a threshold is not between 0 and 1 or they are in no order.
+    pub async fn set_rules(&self, property: &str, rules: &Rules, actor: &str) -> Answer<()> {
+        let p = &rules.profile;
+        if ![p.merge, p.review, p.cluster].iter().all(|t| (0.0..=1.0).contains(t)) || p.review > p.merge {
+            return Err(Trouble::refused("thresholds lie between 0 and 1, `review` not above `merge`"));
+        }
+        let mut work = self.begin().await?;
+        let criteria = serde_json::to_value(rules.profile).map_err(|e| Fault::us("a profile has no JSON form").because(e))?;
+        sqlx::query(
+            "insert into sync.contact_matching_rules (id, property_id, matching_criteria, merge_strategy, created_at, updated_at) \
+             values ($1, $2, $3, $4, $5, $5) on conflict (property_id) do update set \
+             matching_criteria = excluded.matching_criteria, merge_strategy = excluded.merge_strategy, updated_at = excluded.updated_at",
+        )
+        .bind(Uuid::now_v7())
+        .bind(property)
+        .bind(&criteria)
+        .bind(rules.strategy.as_str())
+        .bind(work.now)
+        .execute(&mut *work.tx)
+        .await
+        .map_err(|e| fault("cannot write the matching rules", e))?;
+        let subject = format!("property {property}");
+        let after = Some(json!({ "matching_criteria": criteria, "merge_strategy": rules.strategy.as_str() }));
+        let entry = audit::Entry { actor, action: "matching_rules", subject: &subject, after, ..audit::Entry::default() };
+        audit::write(&mut work.tx, &entry).await?;
+        work.commit().await?;
+        Ok(())
+    }
+}
+
+/// An empty contact.
+pub(super) fn blank(property: &str, source: Source, now: DateTime<Utc>) -> Contact {
+    Contact {
+        id: Uuid::now_v7(),
+        property_id: property.to_owned(),
+        first_name: String::new(),
+        last_name: String::new(),
+        email: None,
+        phone: None,
+        status: Status::New.as_str().to_owned(),
+        source: source.as_str().to_owned(),
+        notes: None,
+        preferences: json!({}),
+        email_opt_out: false,
+        phone_opt_out: false,
+        text_opt_out: false,
+        enrichment: json!({}),
+        lead_score: None,
+        lead_score_parts: None,
+        last_interaction: None,
+        interaction_count: 0,
+        provenance: json!({}),
+        base: json!({}),
+        pushed: json!({}),
+        version: 1,
+        domiq_version: 0,
+        resman_version: 0,
+        merged_into: None,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// Sets what a change names.
+fn apply(contact: &mut Contact, clean: &Clean, patch: &Patch, source: Source, now: DateTime<Utc>) {
+    for (field, value) in &clean.values {
+        put(contact, field, value);
+        contact.learned(field, source.as_str(), now, patch.verified.iter().any(|f| f == field));
+    }
+    preferences(contact, patch);
+}
+
+/// Adds to a known contact what somebody new brought who turned out to be them. A value that is there already gives way
+/// only to one that is worth more; see [`merges::worth_more`].
+fn enrich(contact: &mut Contact, clean: &Clean, patch: &Patch, source: Source, strategy: Strategy, now: DateTime<Utc>) {
+    for (field, value) in &clean.values {
+        // A known person who writes again is not new again.
+        if *field == "status" {
+            continue;
+        }
+        let verified = patch.verified.iter().any(|f| f == field);
+        let empty = matches!(contact.field(field), Value::Null) || contact.field(field) == json!("");
+        let new = json!({ "source": source.as_str(), "at": now, "verified": verified });
+        if empty || merges::worth_more(&new, &contact.provenance[*field], strategy) {
+            put(contact, field, value);
+            contact.learned(field, source.as_str(), now, verified);
+        }
+    }
+    preferences(contact, patch);
+}
+
+fn put(contact: &mut Contact, field: &str, value: &str) {
+    let value = value.to_owned();
+    match field {
+        "first_name" => contact.first_name = value,
+        "last_name" => contact.last_name = value,
+        "email" => contact.email = Some(value),
+        "phone" => contact.phone = Some(value),
+        "status" => contact.status = value,
+        "notes" => contact.notes = Some(value),
+        _ => {}
+    }
+}
+
+fn preferences(contact: &mut Contact, patch: &Patch) {
+    let Some(given) = &patch.preferences else { return };
+    if !contact.preferences.is_object() {
+        contact.preferences = json!({});
+    }
+    if let Some(method) = &given.communication_method {
+        contact.preferences["communication_method"] = json!(method);
+    }
+    if let Some(frequency) = &given.contact_frequency {
+        contact.preferences["contact_frequency"] = json!(frequency);
+    }
+    if given.opt_out == Some(true) {
+        OptOut::All.apply(contact);
+    }
+}
+
+fn check_interaction(interaction: Option<&Interaction>) -> Answer<()> {
+    let Some(i) = interaction else { return Ok(()) };
+    if !["chat", "email", "phone", "text", "tour", "note"].contains(&i.kind.as_str()) {
+        return Err(Trouble::refused("the interaction's `type` is not one of chat, email, phone, text, tour, note"));
+    }
+    if i.message.as_deref().is_some_and(|m| m.chars().count() > LONGEST_TEXT) {
+        return Err(Trouble::refused(format!("the interaction's `message` is longer than {LONGEST_TEXT} characters")));
+    }
+    Ok(())
+}
+
+/// Writes an interaction down and counts it. Says whether it was new.
+async fn record_interaction(work: &mut Work<'_>, contact: &mut Contact, i: Option<&Interaction>) -> Result<bool> {
+    let Some(i) = i else { return Ok(false) };
+    let added = sqlx::query(
+        "insert into sync.interactions (id, contact_id, conversation_id, external_id, kind, direction, message, at, created_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (contact_id, external_id) do nothing",
+    )
+    .bind(Uuid::now_v7())
+    .bind(contact.id)
+    .bind(&i.conversation_id)
+    .bind(&i.external_id)
+    .bind(&i.kind)
+    .bind(&i.direction)
+    .bind(i.message.as_deref().map(|m| m.replace('\0', "")))
+    .bind(i.at)
+    .bind(work.now)
+    .execute(&mut *work.tx)
+    .await
+    .map_err(|e| fault("cannot write an interaction", e))?
+    .rows_affected();
+    if added == 1 {
+        contact.interaction_count += 1;
+        contact.last_interaction = contact.last_interaction.max(Some(i.at));
+    }
+    Ok(added == 1)
+}
+
+/// An interaction as ResMan logs it.
+fn happened(i: &Interaction) -> Event {
+    let kind = match (i.kind.as_str(), i.direction.as_str()) {
+        ("email", "out") => EventKind::EmailSent,
+        ("email", _) => EventKind::EmailReceived,
+        ("phone", "out") => EventKind::CallMade,
+        ("phone", _) => EventKind::CallReceived,
+        ("text", "out") => EventKind::TextSent,
+        ("text", _) => EventKind::TextReceived,
+        ("note", _) => EventKind::Note,
+        _ => EventKind::Chat,
+    };
+    Event { kind, at: i.at, reason: None, comments: i.message.clone(), agent_id: None, event_id: None }
+}
+
+fn note(at: DateTime<Utc>, text: String) -> Event {
+    Event { kind: EventKind::Note, at, reason: None, comments: Some(text), agent_id: None, event_id: None }
+}
+
+fn opted(contact: &Contact) -> String {
+    let all = [(contact.email_opt_out, "e-mail"), (contact.phone_opt_out, "calls"), (contact.text_opt_out, "text messages")];
+    all.iter().filter(|(out, _)| *out).map(|(_, what)| *what).collect::<Vec<_>>().join(", ")
+}
+
+/// Takes note of a delivered or given-up message, in the transaction that settles it: ResMan now holds what it brought, and
+/// the contact's counterpart is known.
+///
+/// # Errors
+/// When the database fails.
+pub async fn settled(
+    connection: &mut PgConnection,
+    message: &outbox::Message,
+    reply: Option<&Value>,
+    dead: Option<&Fault>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let Ok(id) = message.lane.parse::<Uuid>() else { return Ok(()) };
+    let lead: Lead = match serde_json::from_value(message.payload.clone()) {
+        Ok(lead) => lead,
+        Err(_) => return Ok(()),
+    };
+    let found = store::many(connection, &[id]).await?.into_iter().next();
+    let Some(mut contact) = found else { return Ok(()) };
+    for field in carried(&message.kind) {
+        let Some(value) = sent(&lead, &message.kind, field) else { continue };
+        if let Some(list) = contact.pushed[*field].as_array_mut()
+            && let Some(at) = list.iter().position(|v| v.as_str() == Some(value.as_str()))
+        {
+            list.remove(at);
+        }
+        if reply.is_some() {
+            if !contact.base.is_object() {
+                contact.base = json!({});
+            }
+            contact.base[*field] = json!(value);
+        }
+    }
+    sqlx::query("update sync.contacts set base = $2, pushed = $3 where id = $1")
+        .bind(contact.id)
+        .bind(&contact.base)
+        .bind(&contact.pushed)
+        .execute(&mut *connection)
+        .await
+        .map_err(|e| fault("cannot note what ResMan holds", e))?;
+    if let Some(prospect_id) = reply.and_then(|r| r["prospect_id"].as_str()) {
+        let person_id = reply.and_then(|r| r["person_id"].as_str()).map(str::to_owned);
+        let counterpart = Counterpart { prospect_id: prospect_id.to_owned(), person_id };
+        store::link(connection, &contact, &counterpart, "success", now).await?;
+    }
+    if let (Some(fault_of), Some(prospect_id)) = (dead, &lead.prospect_id) {
+        sqlx::query("update sync.contact_sync set sync_status = 'failed', reason = $2, updated_at = $3 where resman_contact_id = $1")
+            .bind(prospect_id)
+            .bind(fault_of.chain())
+            .bind(now)
+            .execute(connection)
+            .await
+            .map_err(|e| fault("cannot note that a message was given up", e))?;
+    }
+    Ok(())
+}
