@@ -21,7 +21,7 @@ use crate::progress::{Observer, Silent};
 use crate::render::Format;
 use crate::run::{Summary, run};
 use crate::show::{self, Bars};
-use crate::{books, demo, docs, simulate, sql, worker};
+use crate::{books, demo, docs, matching, simulate, sql, worker};
 
 /// Keeps property management, booking channels, a leasing chatbot and an analytics lake in agreement.
 #[derive(Debug, Parser)]
@@ -114,6 +114,8 @@ enum Command {
         #[arg(long, default_value = "US")]
         region: String,
     },
+    /// Find the records of one person in files
+    Match(matching::Options),
     /// Ask the lake, files or the database in SQL
     Sql(sql::Options),
     /// Show the latest runs, or one of them in full
@@ -298,6 +300,7 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             }
             print_summary(out, &summary, began, common.json)
         }
+        Command::Match(options) => matching::run(&options, common.json, common.quiet, out).await,
         Command::Sql(mut options) => {
             if common.json {
                 options.format = Format::Json;

@@ -12,6 +12,7 @@ pub mod docs;
 pub mod embedded;
 pub mod jobs;
 pub mod lake;
+pub mod matching;
 mod names;
 pub mod outbox;
 pub mod plan;

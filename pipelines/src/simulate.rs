@@ -8,6 +8,7 @@ use std::time::Duration;
 use catalog::{Clock, Fault, Result, SystemClock};
 use clap::{Args, ValueEnum};
 use fixtures::mits::{FeedShape, Pricing, write_feed};
+use fixtures::people::{PeopleShape, write_people};
 use fixtures::resman::{Options as ResManOptions, Simulator};
 use fixtures::world::{Shape, World};
 use serde_json::Value;
@@ -54,7 +55,17 @@ pub struct GenerateOptions {
     #[arg(value_enum)]
     kind: GeneratedKind,
     /// Where to
-    file: PathBuf,
+    #[arg(required_unless_present = "out")]
+    file: Option<PathBuf>,
+    /// Where to, said as a flag
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    out: Option<PathBuf>,
+    /// Number of rows of a contact list
+    #[arg(long, default_value_t = 10_000)]
+    rows: usize,
+    /// The share of rows of a contact list that repeat a person, from 0 to 0.9
+    #[arg(long, default_value_t = 0.15, value_name = "SHARE")]
+    duplicates: f64,
     /// Number of properties
     #[arg(long, default_value_t = 50)]
     properties: usize,
@@ -70,6 +81,8 @@ pub struct GenerateOptions {
 enum GeneratedKind {
     /// A MITS 4.1 marketing feed
     Mits,
+    /// A contact list as CSV; its column `person` is the truth about who is who
+    People,
 }
 
 /// The environment variables that point the built-in pipelines at a simulated ResMan.
@@ -126,18 +139,29 @@ pub async fn simulate(options: Options, out: &mut dyn Write, stop: &Cancellation
 
 /// Writes a generated file.
 pub fn generate(options: GenerateOptions) -> Result<End> {
-    let GeneratedKind::Mits = options.kind;
-    let failed = |e| Fault::user(format!("`{}` cannot be written", options.file.display())).because(e);
-    let file = File::create(&options.file).map_err(failed)?;
+    let path = options.file.or(options.out).ok_or_else(|| Fault::user("no file is named").hint("Add `--out FILE`."))?;
+    if !(0.0..=0.9).contains(&options.duplicates) {
+        return Err(Fault::user(format!("`--duplicates {}` is not between 0 and 0.9", options.duplicates)));
+    }
+    let failed = |e| Fault::user(format!("`{}` cannot be written", path.display())).because(e);
+    let file = File::create(&path).map_err(failed)?;
     let mut writer = BufWriter::with_capacity(1 << 20, file);
-    let shape = FeedShape {
-        seed: options.seed,
-        properties: options.properties,
-        units: options.units,
-        today: SystemClock.today(chrono_tz::UTC),
-        pricing: Pricing::default(),
-    };
-    write_feed(&mut writer, shape).map_err(failed)?;
+    match options.kind {
+        GeneratedKind::Mits => {
+            let shape = FeedShape {
+                seed: options.seed,
+                properties: options.properties,
+                units: options.units,
+                today: SystemClock.today(chrono_tz::UTC),
+                pricing: Pricing::default(),
+            };
+            write_feed(&mut writer, shape).map_err(failed)?;
+        }
+        GeneratedKind::People => {
+            let shape = PeopleShape { seed: options.seed, rows: options.rows, duplicates: options.duplicates };
+            write_people(&mut writer, shape).map_err(failed)?;
+        }
+    }
     writer.flush().map_err(failed)?;
     Ok(End::Done)
 }

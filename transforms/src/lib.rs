@@ -4,6 +4,7 @@
 //! one-row table `slice`. The same inputs therefore give the same output, wherever and how often they are run.
 
 pub mod functions;
+pub mod matching;
 pub mod model;
 pub mod models;
 mod session;

@@ -72,7 +72,7 @@ pub(super) type Keys = [u32; SLOTS];
 /// Pairs that any kind may cost, however few records there are.
 const BUDGET_FLOOR: f64 = 60_000.0;
 /// A block of more records is left out even where the budget would allow it.
-const MOST: usize = 1_000;
+pub(super) const MOST: usize = 1_000;
 
 /// The keys of a record by slot.
 pub(super) fn slots_of(view: &View<'_>) -> Keys {
@@ -180,6 +180,11 @@ pub(super) fn keys(view: &View<'_>) -> Vec<u64> {
         }
     }
     keys
+}
+
+/// The kind of a marked key, as a place, and the key.
+pub(super) fn kind_and_key(key: u64) -> (usize, u32) {
+    ((key >> 32) as usize - usize::from(key >> 32 > 0), key as u32)
 }
 
 fn mix(a: u64, b: u64) -> u64 {
@@ -334,7 +339,13 @@ impl Blocks {
     }
 
     /// Adds the blocks of one kind. Gives the keys that are left out, and what to say of them.
-    fn add(&mut self, kind: usize, entries: &[u64], records: usize, plan: Option<&Plan>) -> (Vec<u32>, Option<Skipped>) {
+    fn add(
+        &mut self,
+        kind: usize,
+        entries: &[u64],
+        records: usize,
+        plan: Option<&Plan>,
+    ) -> (Vec<u32>, Option<Skipped>) {
         let mut most = MOST;
         if plan.is_none() {
             let mut sizes = vec![0usize; MOST + 1];

@@ -221,10 +221,14 @@ pub(super) fn given(a: &[u8], b: &[u8], sounds: (u32, u32)) -> u8 {
         Likeness::Same | Likeness::Near => 2,
         Likeness::Alike => 3,
         Likeness::Other => {
-            let one_in_other = first_a.len().min(first_b.len()) >= 3
-                && (first_a.starts_with(first_b) || first_b.starts_with(first_a));
+            let one_in_other =
+                first_a.len().min(first_b.len()) >= 3 && (first_a.starts_with(first_b) || first_b.starts_with(first_a));
             let near = first_a.len() != a.len() || first_b.len() != b.len();
-            if one_in_other || sounds.0 == sounds.1 || near && words(first_a, first_b) == Likeness::Near { 3 } else { 5 }
+            if one_in_other || sounds.0 == sounds.1 || near && words(first_a, first_b) == Likeness::Near {
+                3
+            } else {
+                5
+            }
         }
     }
 }
@@ -353,7 +357,9 @@ pub(super) fn made_from_name(view: &View<'_>, given: &[u8], family: &[u8]) -> bo
         let other = if std::ptr::eq(name, given) { family } else { given };
         rest.len() <= 1 || other.starts_with(rest) || edits(rest, other, 1) <= 1
     };
-    part(given) || part(family) || length >= 6 && given.len() + family.len() == length && edits(letters, &[given, family].concat(), 2) <= 2
+    part(given)
+        || part(family)
+        || length >= 6 && given.len() + family.len() == length && edits(letters, &[given, family].concat(), 2) <= 2
 }
 
 /// The digits of a text, as one number.
@@ -464,8 +470,9 @@ mod tests {
         }
         assert_eq!(edits(b"kitten", b"sitting", 2), 3);
         // Against the whole table, over all short words of two letters.
-        let words: Vec<Vec<u8>> =
-            (0..7u32).flat_map(|n| (0..1u32 << n).map(move |bits| (0..n).map(|i| b'a' + (bits >> i & 1) as u8).collect())).collect();
+        let words: Vec<Vec<u8>> = (0..7u32)
+            .flat_map(|n| (0..1u32 << n).map(move |bits| (0..n).map(|i| b'a' + (bits >> i & 1) as u8).collect()))
+            .collect();
         for a in &words {
             for b in words.iter().step_by(3) {
                 let whole = plain_edits(a, b);

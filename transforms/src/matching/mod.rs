@@ -11,7 +11,7 @@
 mod block;
 mod cluster;
 mod compare;
-
+mod index;
 mod names;
 mod nicknames;
 mod normalise;
@@ -19,10 +19,11 @@ mod population;
 mod record;
 mod resolve;
 mod scorer;
+mod stored;
 mod train;
 
 pub use block::Skipped;
-
+pub use index::{Added, Candidates, Index, Match, find};
 pub use population::{Attribute, Chunk, Columns, Population};
 pub use record::{Person, Record};
 pub use resolve::{Bucket, Quality, Resolved, Stage, resolve};

@@ -10,8 +10,20 @@ const READ_BYTES: usize = 400;
 
 /// Words that people and programs write where they know nothing.
 const BLANKS: [&str; 14] = [
-    "na", "n a", "none", "null", "nil", "nan", "unknown", "undefined", "not given", "not provided", "no email", "tbd",
-    "test", "x",
+    "na",
+    "n a",
+    "none",
+    "null",
+    "nil",
+    "nan",
+    "unknown",
+    "undefined",
+    "not given",
+    "not provided",
+    "no email",
+    "tbd",
+    "test",
+    "x",
 ];
 
 /// The value up to a length, cut between two characters.
@@ -135,8 +147,11 @@ pub(super) fn email(text: Option<&str>) -> Option<String> {
     let plain = lower.bytes().all(simple) && lower.bytes().filter(|b| *b == b'@').count() == 1;
     let address = if plain { Some(lower) } else { email_canonical(text) };
     let Some(address) = address else {
-        let rest: String =
-            text.chars().filter(|c| c.is_alphanumeric() || matches!(c, '@' | '.' | '-' | '_')).collect::<String>().to_lowercase();
+        let rest: String = text
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, '@' | '.' | '-' | '_'))
+            .collect::<String>()
+            .to_lowercase();
         return (rest.len() > 4).then(|| cut(rest, 80));
     };
     let Some((local, domain)) = address.split_once('@') else { return (address.len() > 4).then(|| cut(address, 80)) };
@@ -152,6 +167,7 @@ pub(super) fn email(text: Option<&str>) -> Option<String> {
 /// The digits of a phone number with its country code; of a number that could not be assigned, its digits as they are.
 pub(super) fn phone(text: Option<&str>, region: &str) -> Option<String> {
     let text = head(text?.trim(), 60);
+    let text = text.strip_suffix(".0").unwrap_or(text);
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     if digits.len() < 6 || digits.bytes().all(|b| b == digits.as_bytes()[0]) {
         return None;
@@ -225,16 +241,67 @@ pub(super) struct Street {
 
 /// Street types and directions, and what they are written as.
 const STREET_WORDS: [(&str, &str); 62] = [
-    ("street", "st"), ("str", "st"), ("avenue", "ave"), ("av", "ave"), ("aven", "ave"), ("road", "rd"), ("drive", "dr"),
-    ("drv", "dr"), ("lane", "ln"), ("court", "ct"), ("crt", "ct"), ("place", "pl"), ("boulevard", "blvd"),
-    ("boul", "blvd"), ("circle", "cir"), ("circuit", "cct"), ("circ", "cct"), ("crescent", "cres"), ("cr", "cres"),
-    ("terrace", "ter"), ("terr", "ter"), ("tce", "ter"), ("parkway", "pkwy"), ("pky", "pkwy"), ("highway", "hwy"),
-    ("square", "sq"), ("trail", "trl"), ("way", "wy"), ("close", "cl"), ("grove", "gr"), ("gardens", "gdns"),
-    ("parade", "pde"), ("esplanade", "esp"), ("alley", "aly"), ("plaza", "plz"), ("point", "pt"), ("ridge", "rdg"),
-    ("heights", "hts"), ("mount", "mt"), ("saint", "st"), ("fort", "ft"), ("north", "n"), ("south", "s"), ("east", "e"),
-    ("west", "w"), ("northeast", "ne"), ("northwest", "nw"), ("southeast", "se"), ("southwest", "sw"),
-    ("first", "1st"), ("second", "2nd"), ("third", "3rd"), ("fourth", "4th"), ("fifth", "5th"), ("sixth", "6th"),
-    ("seventh", "7th"), ("eighth", "8th"), ("ninth", "9th"), ("tenth", "10th"), ("junction", "jct"), ("view", "vw"),
+    ("street", "st"),
+    ("str", "st"),
+    ("avenue", "ave"),
+    ("av", "ave"),
+    ("aven", "ave"),
+    ("road", "rd"),
+    ("drive", "dr"),
+    ("drv", "dr"),
+    ("lane", "ln"),
+    ("court", "ct"),
+    ("crt", "ct"),
+    ("place", "pl"),
+    ("boulevard", "blvd"),
+    ("boul", "blvd"),
+    ("circle", "cir"),
+    ("circuit", "cct"),
+    ("circ", "cct"),
+    ("crescent", "cres"),
+    ("cr", "cres"),
+    ("terrace", "ter"),
+    ("terr", "ter"),
+    ("tce", "ter"),
+    ("parkway", "pkwy"),
+    ("pky", "pkwy"),
+    ("highway", "hwy"),
+    ("square", "sq"),
+    ("trail", "trl"),
+    ("way", "wy"),
+    ("close", "cl"),
+    ("grove", "gr"),
+    ("gardens", "gdns"),
+    ("parade", "pde"),
+    ("esplanade", "esp"),
+    ("alley", "aly"),
+    ("plaza", "plz"),
+    ("point", "pt"),
+    ("ridge", "rdg"),
+    ("heights", "hts"),
+    ("mount", "mt"),
+    ("saint", "st"),
+    ("fort", "ft"),
+    ("north", "n"),
+    ("south", "s"),
+    ("east", "e"),
+    ("west", "w"),
+    ("northeast", "ne"),
+    ("northwest", "nw"),
+    ("southeast", "se"),
+    ("southwest", "sw"),
+    ("first", "1st"),
+    ("second", "2nd"),
+    ("third", "3rd"),
+    ("fourth", "4th"),
+    ("fifth", "5th"),
+    ("sixth", "6th"),
+    ("seventh", "7th"),
+    ("eighth", "8th"),
+    ("ninth", "9th"),
+    ("tenth", "10th"),
+    ("junction", "jct"),
+    ("view", "vw"),
     ("village", "vlg"),
 ];
 
@@ -258,10 +325,26 @@ pub(super) fn street(text: Option<&str>) -> Street {
     while let Some(word) = words.next() {
         let marker = matches!(
             word,
-            "apt" | "apartment" | "unit" | "suite" | "ste" | "flat" | "lot" | "room" | "rm" | "bldg" | "building" | "fl"
-                | "floor" | "trlr" | "villa" | "shop"
+            "apt"
+                | "apartment"
+                | "unit"
+                | "suite"
+                | "ste"
+                | "flat"
+                | "lot"
+                | "room"
+                | "rm"
+                | "bldg"
+                | "building"
+                | "fl"
+                | "floor"
+                | "trlr"
+                | "villa"
+                | "shop"
         );
-        if marker && words.peek().is_some_and(|w| w.len() <= 5 && (w.len() == 1 || w.bytes().any(|b| b.is_ascii_digit()))) {
+        if marker
+            && words.peek().is_some_and(|w| w.len() <= 5 && (w.len() == 1 || w.bytes().any(|b| b.is_ascii_digit())))
+        {
             found.unit.push_str(words.next().unwrap_or_default());
         } else if marker && words.peek().is_some_and(|w| matches!(*w, "unit" | "apt")) {
         } else if found.number.is_empty() && found.name.is_empty() && word.as_bytes()[0].is_ascii_digit() {
@@ -320,16 +403,57 @@ pub(super) fn postcode(text: Option<&str>) -> Option<String> {
 
 /// States of the United States: code and name.
 const STATES: [(&str, &str); 51] = [
-    ("al", "alabama"), ("ak", "alaska"), ("az", "arizona"), ("ar", "arkansas"), ("ca", "california"), ("co", "colorado"),
-    ("ct", "connecticut"), ("de", "delaware"), ("dc", "district of columbia"), ("fl", "florida"), ("ga", "georgia"),
-    ("hi", "hawaii"), ("id", "idaho"), ("il", "illinois"), ("in", "indiana"), ("ia", "iowa"), ("ks", "kansas"),
-    ("ky", "kentucky"), ("la", "louisiana"), ("me", "maine"), ("md", "maryland"), ("ma", "massachusetts"),
-    ("mi", "michigan"), ("mn", "minnesota"), ("ms", "mississippi"), ("mo", "missouri"), ("mt", "montana"),
-    ("ne", "nebraska"), ("nv", "nevada"), ("nh", "new hampshire"), ("nj", "new jersey"), ("nm", "new mexico"),
-    ("ny", "new york"), ("nc", "north carolina"), ("nd", "north dakota"), ("oh", "ohio"), ("ok", "oklahoma"),
-    ("or", "oregon"), ("pa", "pennsylvania"), ("ri", "rhode island"), ("sc", "south carolina"), ("sd", "south dakota"),
-    ("tn", "tennessee"), ("tx", "texas"), ("ut", "utah"), ("vt", "vermont"), ("va", "virginia"), ("wa", "washington"),
-    ("wv", "west virginia"), ("wi", "wisconsin"), ("wy", "wyoming"),
+    ("al", "alabama"),
+    ("ak", "alaska"),
+    ("az", "arizona"),
+    ("ar", "arkansas"),
+    ("ca", "california"),
+    ("co", "colorado"),
+    ("ct", "connecticut"),
+    ("de", "delaware"),
+    ("dc", "district of columbia"),
+    ("fl", "florida"),
+    ("ga", "georgia"),
+    ("hi", "hawaii"),
+    ("id", "idaho"),
+    ("il", "illinois"),
+    ("in", "indiana"),
+    ("ia", "iowa"),
+    ("ks", "kansas"),
+    ("ky", "kentucky"),
+    ("la", "louisiana"),
+    ("me", "maine"),
+    ("md", "maryland"),
+    ("ma", "massachusetts"),
+    ("mi", "michigan"),
+    ("mn", "minnesota"),
+    ("ms", "mississippi"),
+    ("mo", "missouri"),
+    ("mt", "montana"),
+    ("ne", "nebraska"),
+    ("nv", "nevada"),
+    ("nh", "new hampshire"),
+    ("nj", "new jersey"),
+    ("nm", "new mexico"),
+    ("ny", "new york"),
+    ("nc", "north carolina"),
+    ("nd", "north dakota"),
+    ("oh", "ohio"),
+    ("ok", "oklahoma"),
+    ("or", "oregon"),
+    ("pa", "pennsylvania"),
+    ("ri", "rhode island"),
+    ("sc", "south carolina"),
+    ("sd", "south dakota"),
+    ("tn", "tennessee"),
+    ("tx", "texas"),
+    ("ut", "utah"),
+    ("vt", "vermont"),
+    ("va", "virginia"),
+    ("wa", "washington"),
+    ("wv", "west virginia"),
+    ("wi", "wisconsin"),
+    ("wy", "wyoming"),
 ];
 
 /// How a name sounds, as a number: its first sound and up to five consonant sounds behind it. Names that are written

@@ -84,7 +84,7 @@ pub struct Columns {
 pub struct Chunk {
     ids: Vec<Box<str>>,
     bytes: Vec<u8>,
-    starts: Vec<u32>,
+    starts: Vec<usize>,
 }
 
 impl Chunk {
@@ -94,9 +94,8 @@ impl Chunk {
     /// A column that is missing or has no text form, and a row without id.
     pub fn read(batch: &RecordBatch, columns: &Columns) -> Result<Self> {
         let text = |name: &str| -> Result<StringArray> {
-            let column = batch
-                .column_by_name(name)
-                .ok_or_else(|| Fault::user(format!("there is no column `{name}`")))?;
+            let column =
+                batch.column_by_name(name).ok_or_else(|| Fault::user(format!("there is no column `{name}`")))?;
             let cast = cast(column, &DataType::Utf8)
                 .map_err(|e| Fault::user(format!("the column `{name}` has no text form")).because(e))?;
             Ok(cast.as_string::<i32>().clone())
@@ -152,8 +151,22 @@ impl Chunk {
     /// Adds one person.
     pub fn push(&mut self, id: &str, person: &Person<'_>, region: &str) {
         self.ids.push(id.into());
-        self.starts.push(self.bytes.len() as u32);
+        self.starts.push(self.bytes.len());
         pack(person, region, &mut self.bytes);
+    }
+
+    pub(super) fn push_packed(&mut self, id: &str, record: &[u8]) {
+        self.ids.push(id.into());
+        self.starts.push(self.bytes.len());
+        self.bytes.extend_from_slice(record);
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.ids.iter().map(|id| &**id)
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = (&str, Record)> {
+        self.ids().zip(&self.starts).map(|(id, start)| (id, Record::of(&View::new(&self.bytes[*start..]))))
     }
 
     /// How many records it holds.
@@ -234,7 +247,7 @@ impl Population {
     pub(super) fn view(&self, record: u32) -> View<'_> {
         let (chunk, row) = self.rows[record as usize];
         let chunk = &self.chunks[chunk as usize];
-        View::new(&chunk.bytes[chunk.starts[row as usize] as usize..])
+        View::new(&chunk.bytes[chunk.starts[row as usize]..])
     }
 
     /// A record of its own.
@@ -242,26 +255,29 @@ impl Population {
         Record::of(&self.view(record))
     }
 
-    /// The record with an id, in a population that is in the order of its ids.
-    pub fn find(&self, id: &str) -> Option<u32> {
-        let all: &[(u32, u32)] = &self.rows;
-        all.binary_search_by(|(chunk, row)| by_id(&self.chunks[*chunk as usize].ids[*row as usize], id))
+    /// The number of the record with an id, among so many first records that are in the order of their ids: all of them,
+    /// unless records were added later.
+    pub fn find(&self, id: &str, sorted: usize) -> Option<u32> {
+        self.rows[..sorted]
+            .binary_search_by(|(chunk, row)| by_id(&self.chunks[*chunk as usize].ids[*row as usize], id))
             .ok()
             .map(|at| at as u32)
     }
 
+    /// Where a record came from: the chunk and the row in it.
+    pub fn place(&self, record: u32) -> (usize, usize) {
+        let (chunk, row) = self.rows[record as usize];
+        (chunk as usize, row as usize)
+    }
+
     /// Adds a record behind the others, whatever its id.
     pub(super) fn push(&mut self, id: &str, record: &Record) -> u32 {
-        // The last chunk takes what comes later, as far as its offsets reach.
-        const FULL: usize = 1 << 31;
-        if self.chunks.last().is_none_or(|c| c.bytes.len() > FULL) {
+        if self.chunks.is_empty() {
             self.chunks.push(Chunk::default());
         }
         let chunk = self.chunks.len() - 1;
         let last = &mut self.chunks[chunk];
-        last.ids.push(id.into());
-        last.starts.push(last.bytes.len() as u32);
-        last.bytes.extend_from_slice(record.bytes());
+        last.push_packed(id, record.bytes());
         self.rows.push((chunk as u32, last.len() as u32 - 1));
         self.rows.len() as u32 - 1
     }
@@ -269,10 +285,9 @@ impl Population {
     /// For each record the first one that says the very same.
     pub(super) fn twins(&self) -> Vec<u32> {
         let portions = self.len().div_ceil(PORTION);
-        let mut hashes: Vec<(u64, u32)> = parallel(portions, |at| {
-            self.portion(at).map(|r| (xxh3_64(self.view(r).whole()), r)).collect::<Vec<_>>()
-        })
-        .concat();
+        let mut hashes: Vec<(u64, u32)> =
+            parallel(portions, |at| self.portion(at).map(|r| (xxh3_64(self.view(r).whole()), r)).collect::<Vec<_>>())
+                .concat();
         hashes.sort_unstable();
         let mut twins: Vec<u32> = (0..self.len() as u32).collect();
         for run in hashes.chunk_by(|a, b| a.0 == b.0) {
@@ -306,7 +321,6 @@ impl Population {
 const PORTION: usize = 16_384;
 
 pub(super) fn twice_fault(twice: usize) -> Fault {
-    Fault::user(format!("{twice} ids occur more than once")).hint(
-        "Name a column with `--id` that tells all rows of all files apart; several files are one population.",
-    )
+    Fault::user(format!("{twice} ids occur more than once"))
+        .hint("Name a column with `--id` that tells all rows of all files apart; several files are one population.")
 }

@@ -174,6 +174,12 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether these bytes are one packed record, no more and no less.
+    pub(super) fn is_whole(bytes: &[u8]) -> bool {
+        let length: usize = bytes.iter().take(PARTS).map(|l| usize::from(*l)).sum();
+        bytes.len() == HEADER + length
+    }
+
     /// One part; empty when unknown.
     pub(super) fn part(&self, part: Part) -> &'a [u8] {
         let at = part as usize;

@@ -149,7 +149,8 @@ pub fn resolve(
     drop(blocks);
     observe(Stage::Score);
     cluster::likeliest_first(&mut edges, |a, b| a.cmp(&b));
-    let clusters = cluster::join(&edges, |a, b| a.cmp(&b), |a, b| agreement(&scorer, &population.view(a), &population.view(b)));
+    let clusters =
+        cluster::join(&edges, |a, b| a.cmp(&b), |a, b| agreement(&scorer, &population.view(a), &population.view(b)));
     let mut cluster_of: Vec<u32> = (0..population.len() as u32).collect();
     for members in clusters {
         let first = members.iter().copied().min().unwrap_or_default();

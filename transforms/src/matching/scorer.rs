@@ -419,7 +419,8 @@ impl Scorer {
             }
         }
         if levels[Field::Generation as usize] != MISSING {
-            compared.chance[Field::Generation as usize] = self.chance(Field::Generation, levels[Field::Generation as usize], 0.0);
+            compared.chance[Field::Generation as usize] =
+                self.chance(Field::Generation, levels[Field::Generation as usize], 0.0);
         }
         compared
     }
@@ -563,8 +564,20 @@ impl Scorer {
     /// Whether a domain is a provider's that many people use.
     fn is_provider(&self, domain: &[u8]) -> bool {
         const PROVIDERS: [&[u8]; 14] = [
-            b"gmail.com", b"yahoo.com", b"hotmail.com", b"outlook.com", b"aol.com", b"icloud.com", b"live.com",
-            b"msn.com", b"comcast.net", b"me.com", b"att.net", b"verizon.net", b"sbcglobal.net", b"ymail.com",
+            b"gmail.com",
+            b"yahoo.com",
+            b"hotmail.com",
+            b"outlook.com",
+            b"aol.com",
+            b"icloud.com",
+            b"live.com",
+            b"msn.com",
+            b"comcast.net",
+            b"me.com",
+            b"att.net",
+            b"verizon.net",
+            b"sbcglobal.net",
+            b"ymail.com",
         ];
         PROVIDERS.contains(&domain)
             || self.counts.get(&Term::Domain.hash(domain)).is_some_and(|c| u64::from(*c) * 200 > self.size.max(2_000))

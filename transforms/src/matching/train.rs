@@ -131,10 +131,11 @@ fn learn(scorer: &mut Scorer, population: &Population, own: &[u32], blocks: &Blo
     let all_pairs = size * (size - 1.0) / 2.0;
     let wanted = (SAMPLE as f64).min(all_pairs) as usize;
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let pairs: Vec<(u32, u32)> = std::iter::repeat_with(|| (own[random.below(own.len())], own[random.below(own.len())]))
-        .filter(|(a, b)| a != b)
-        .take(wanted)
-        .collect();
+    let pairs: Vec<(u32, u32)> =
+        std::iter::repeat_with(|| (own[random.below(own.len())], own[random.below(own.len())]))
+            .filter(|(a, b)| a != b)
+            .take(wanted)
+            .collect();
     let chunk = pairs.len().div_ceil(64).max(1);
     let mut strangers: Vec<Compared> = parallel(pairs.len().div_ceil(chunk), |at| {
         pairs[at * chunk..((at + 1) * chunk).min(pairs.len())].iter().map(|(a, b)| compared(*a, *b)).collect::<Vec<_>>()
