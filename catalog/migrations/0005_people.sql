@@ -20,6 +20,8 @@ create table sync.contacts (
     lead_score_parts    jsonb,
     last_interaction    timestamptz,
     interaction_count   integer not null default 0,
+    -- E-mail addresses and phones that were replaced: the person may still come under them.
+    aliases             jsonb not null default '{}',
     -- Where each value came from and when: {field: {source, at, verified}}.
     provenance          jsonb not null default '{}',
     -- What ResMan was last known to hold, field by field; and what is on its way there.

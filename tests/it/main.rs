@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, that is how a wrong turn ends")]
 
 mod conformance;
+mod contacts;
 mod functions;
 mod jobs;
 mod lake;

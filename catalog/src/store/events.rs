@@ -82,7 +82,10 @@ pub async fn append(connection: &mut PgConnection, events: &[Event], now: DateTi
 
 /// The newest number; 0 before the first event.
 pub async fn head(pool: &PgPool) -> Result<i64> {
-    sqlx::query_scalar("select seq from sync.events_head").fetch_one(pool).await.map_err(|e| fault("cannot read events", e))
+    sqlx::query_scalar("select seq from sync.events_head")
+        .fetch_one(pool)
+        .await
+        .map_err(|e| fault("cannot read events", e))
 }
 
 /// The oldest number that is still kept, or one past the head when none is.

@@ -7,8 +7,8 @@ use catalog::{Fault, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::postgres::PgConnection;
 use sqlx::Row;
+use sqlx::postgres::PgConnection;
 use transforms::matching::{Decision, Person, Profile, Record, Rule, Scored, Scorer, decide};
 use uuid::Uuid;
 
@@ -27,11 +27,12 @@ pub struct Rules {
 /// The rules of a property; without a row, the shipped ones.
 pub async fn rules(connection: &mut PgConnection, property: &str) -> Result<Rules> {
     let what = "cannot read the matching rules";
-    let row = sqlx::query("select matching_criteria, merge_strategy from sync.contact_matching_rules where property_id = $1")
-        .bind(property)
-        .fetch_optional(connection)
-        .await
-        .map_err(|e| fault(what, e))?;
+    let row =
+        sqlx::query("select matching_criteria, merge_strategy from sync.contact_matching_rules where property_id = $1")
+            .bind(property)
+            .fetch_optional(connection)
+            .await
+            .map_err(|e| fault(what, e))?;
     let Some(row) = row else { return Ok(Rules::default()) };
     let profile = serde_json::from_value(row.get::<Value, _>("matching_criteria"))
         .map_err(|e| Fault::us(format!("the matching rules of `{property}` cannot be read")).because(e))?;
@@ -118,7 +119,9 @@ pub async fn candidates(
     let scorer = scorer(profile.rule);
     let mut found = Vec::new();
     for known in store::many(connection, &ids).await? {
-        let scored = scorer.score(&record_of, &record(&known, region));
+        let guises = known.guises();
+        let scored = guises.iter().map(|g| scorer.score(&record_of, &record(g, region)));
+        let Some(scored) = scored.max_by(|a, b| a.probability.total_cmp(&b.probability)) else { continue };
         let decision = decide(profile, &scored);
         if decision != Decision::New {
             found.push(Candidate { contact: known, decision, scored });
@@ -136,7 +139,13 @@ pub fn evidence(scored: &Scored) -> Value {
 /// Writes the keys of a contact anew.
 pub async fn index(connection: &mut PgConnection, contact: &Contact, region: &str) -> Result<()> {
     let what = "cannot index a contact";
-    let keys = if contact.merged_into.is_some() { Vec::new() } else { keys(&record(contact, region)) };
+    let mut of: Vec<i64> = match contact.merged_into {
+        Some(_) => Vec::new(),
+        None => contact.guises().iter().flat_map(|g| keys(&record(g, region))).collect(),
+    };
+    of.sort_unstable();
+    of.dedup();
+    let keys = of;
     sqlx::query("delete from sync.contact_keys where contact_id = $1 and not (key = any($2))")
         .bind(contact.id)
         .bind(&keys)

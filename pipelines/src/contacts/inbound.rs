@@ -180,9 +180,8 @@ impl Contacts {
         .fetch_optional(&mut *work.tx)
         .await
         .map_err(|e| fault(what, e))?;
-        let (contact_id, field, domiq, resman) = row.ok_or_else(|| {
-            Trouble::NotFound(Fault::user(format!("there is no open conflict `{id}`")))
-        })?;
+        let (contact_id, field, domiq, resman) =
+            row.ok_or_else(|| Trouble::NotFound(Fault::user(format!("there is no open conflict `{id}`"))))?;
         let (chosen, wanted) = match (side, value) {
             (Some("domiq"), None) => ("domiq", domiq),
             (Some("resman"), None) => ("resman", resman.clone()),

@@ -103,7 +103,13 @@ fn event(kind: &str, property: &str, id: Uuid, primary: Uuid, secondary: Uuid) -
 
 impl Contacts {
     /// Pairs of a state, oldest first, of these properties (none stands for all).
-    pub async fn merges(&self, state: &str, properties: &[String], after: Option<Uuid>, limit: i64) -> Result<Vec<Merge>> {
+    pub async fn merges(
+        &self,
+        state: &str,
+        properties: &[String],
+        after: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<Merge>> {
         sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "select {COLUMNS} from sync.merges where state = $1 and (cardinality($2::text[]) = 0 or property_id = any($2)) \
              and ($3::uuid is null or id > $3) order by id limit $4"
@@ -122,11 +128,12 @@ impl Contacts {
     /// # Errors
     /// When there is none of this id.
     pub async fn merge_of(&self, id: Uuid) -> Answer<Merge> {
-        let found: Option<Merge> = sqlx::query_as(sqlx::AssertSqlSafe(format!("select {COLUMNS} from sync.merges where id = $1")))
-            .bind(id)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(|e| fault("cannot read a merge", e))?;
+        let found: Option<Merge> =
+            sqlx::query_as(sqlx::AssertSqlSafe(format!("select {COLUMNS} from sync.merges where id = $1")))
+                .bind(id)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(|e| fault("cannot read a merge", e))?;
         found.ok_or_else(|| Trouble::NotFound(Fault::user(format!("there is no merge `{id}`"))))
     }
 
@@ -160,7 +167,8 @@ impl Contacts {
             return Err(decided(id));
         }
         let subject = format!("merge {id}");
-        let entry = audit::Entry { actor, action: "merge_reject", subject: &subject, reason, ..audit::Entry::default() };
+        let entry =
+            audit::Entry { actor, action: "merge_reject", subject: &subject, reason, ..audit::Entry::default() };
         audit::write(&mut work.tx, &entry).await?;
         work.events.push(event("rejected", &merge.property_id, id, merge.primary_id, merge.secondary_id));
         work.commit().await?;
@@ -219,17 +227,18 @@ impl Contacts {
         work.change(Some(&spare), &mut gone, &deed).await?;
         let id = record(&mut work, id, &keep, &spare, confidence, &before, actor).await?;
         work.events.push(event("merged", &keep.property_id, id, keep.id, spare.id));
-        self.close_spares(&mut work, &mut after).await?;
+        let leads: Vec<Uuid> = serde_json::from_value(before["moved"]["sync.contact_sync"].clone()).unwrap_or_default();
+        self.close_spares(&mut work, &mut after, &leads).await?;
         self.tell_resman(&mut work, &keep, &mut after).await?;
         store::save(&mut work.tx, &after).await?;
         work.commit().await?;
         Ok((self.merge_of(id).await?, after))
     }
 
-    /// Of two leads that ResMan has of one person, the later one is closed there, as people do by hand.
-    async fn close_spares(&self, work: &mut Work<'_>, contact: &mut Contact) -> Result<()> {
-        let counterparts = store::counterparts(&mut work.tx, contact.id).await?;
-        for spare in counterparts.iter().skip(1) {
+    /// Of two leads that ResMan has of one person, the one of the record that went is closed there, as people do by hand.
+    async fn close_spares(&self, work: &mut Work<'_>, contact: &mut Contact, moved: &[Uuid]) -> Result<()> {
+        let spares = store::spares(&mut work.tx, contact.id, moved).await?;
+        for spare in &spares {
             let at = work.now;
             let comments = Some("Duplicate of another guest card.".to_owned());
             let event = Event { kind: EventKind::Lost, at, reason: None, comments, agent_id: None, event_id: None };
@@ -241,12 +250,14 @@ impl Contacts {
             };
             // It says nothing about the person, only about the spare card.
             work.send(contact, "lead_spare", Some(event), lead).await?;
-            sqlx::query("update sync.contact_sync set sync_status = 'merged', updated_at = $2 where resman_contact_id = $1")
-                .bind(&spare.prospect_id)
-                .bind(work.now)
-                .execute(&mut *work.tx)
-                .await
-                .map_err(|e| fault("cannot mark a spare lead", e))?;
+            sqlx::query(
+                "update sync.contact_sync set sync_status = 'merged', updated_at = $2 where resman_contact_id = $1",
+            )
+            .bind(&spare.prospect_id)
+            .bind(work.now)
+            .execute(&mut *work.tx)
+            .await
+            .map_err(|e| fault("cannot mark a spare lead", e))?;
         }
         Ok(())
     }
@@ -283,6 +294,12 @@ impl Contacts {
             restore(&mut second, field, &before["secondary"][field]);
         }
         second.merged_into = None;
+        // The other one's values are theirs again, not former values of this one.
+        for (field, theirs) in [("email", &second.email), ("phone", &second.phone)] {
+            if let Some(list) = first.aliases[field].as_array_mut() {
+                list.retain(|v| v.as_str() != theirs.as_deref());
+            }
+        }
         second.email_opt_out |= first.email_opt_out;
         second.phone_opt_out |= first.phone_opt_out;
         second.text_opt_out |= first.text_opt_out;
@@ -291,14 +308,16 @@ impl Contacts {
             Deed { source: "manual", actor, action: "contact_unmerge", rule: reason.unwrap_or("asked"), at: work.now };
         work.change(Some(&keep), &mut first, &deed).await?;
         work.change(Some(&spare), &mut second, &deed).await?;
-        sqlx::query("update sync.merges set state = 'undone', reason = $2, decided_at = $3, decided_by = $4 where id = $1")
-            .bind(id)
-            .bind(reason)
-            .bind(work.now)
-            .bind(actor)
-            .execute(&mut *work.tx)
-            .await
-            .map_err(|e| fault(what, e))?;
+        sqlx::query(
+            "update sync.merges set state = 'undone', reason = $2, decided_at = $3, decided_by = $4 where id = $1",
+        )
+        .bind(id)
+        .bind(reason)
+        .bind(work.now)
+        .bind(actor)
+        .execute(&mut *work.tx)
+        .await
+        .map_err(|e| fault(what, e))?;
         work.events.push(event("undone", &keep.property_id, id, keep.id, spare.id));
         self.tell_resman(&mut work, &keep, &mut first).await?;
         // The spare lead was closed in ResMan with the merge; it is somebody of their own again.
@@ -370,6 +389,9 @@ fn survive(keep: &mut Contact, spare: &Contact, strategy: Strategy) {
                 mine[key.as_str()] = value.clone();
             }
         }
+    }
+    for guise in spare.guises() {
+        keep.remember(&guise);
     }
     keep.interaction_count += spare.interaction_count;
     keep.last_interaction = keep.last_interaction.max(spare.last_interaction);

@@ -20,6 +20,9 @@ pub const LONGEST_EMAIL: usize = 254;
 /// The longest note or message.
 pub const LONGEST_TEXT: usize = 20_000;
 
+/// The most replaced values of a field that are remembered.
+const MOST_ALIASES: usize = 5;
+
 /// One person at one property.
 #[derive(Debug, Clone, PartialEq, FromRow, Serialize)]
 pub struct Contact {
@@ -59,6 +62,9 @@ pub struct Contact {
     pub last_interaction: Option<DateTime<Utc>>,
     /// How often we did.
     pub interaction_count: i32,
+    /// E-mail addresses and phones that were replaced: `{email: […], phone: […]}`. The person may still come under them.
+    #[serde(skip)]
+    pub aliases: Value,
     /// Where each value came from: field to `{source, at, verified}`.
     #[serde(skip)]
     pub provenance: Value,
@@ -117,6 +123,35 @@ impl Contact {
             }
             _ => {}
         }
+    }
+
+    /// Remembers the values of a former state that this one has replaced.
+    pub fn remember(&mut self, before: &Contact) {
+        if !self.aliases.is_object() {
+            self.aliases = Value::Object(Map::new());
+        }
+        for (field, was, is) in [("email", &before.email, &self.email), ("phone", &before.phone, &self.phone)] {
+            let Some(was) = was.as_ref().filter(|_| was != is) else { continue };
+            let mut known: Vec<String> = serde_json::from_value(self.aliases[field].clone()).unwrap_or_default();
+            known.retain(|k| k != was);
+            known.push(was.clone());
+            let from = known.len().saturating_sub(MOST_ALIASES);
+            self.aliases[field] = serde_json::json!(known[from..]);
+        }
+    }
+
+    /// The contact as it stands, and as it would stand under each replaced e-mail address and phone.
+    pub fn guises(&self) -> Vec<Contact> {
+        let mut all = vec![self.clone()];
+        for field in ["email", "phone"] {
+            let known: Vec<String> = serde_json::from_value(self.aliases[field].clone()).unwrap_or_default();
+            all.extend(known.into_iter().map(|value| {
+                let mut guise = self.clone();
+                guise.set_shared(field, Some(value));
+                guise
+            }));
+        }
+        all
     }
 
     /// Any field by its name, for histories.
@@ -343,7 +378,8 @@ pub fn clean(patch: &Patch, region: &str) -> Result<Clean> {
         values.insert("email", canonical);
     }
     if let Some(phone) = patch.phone.as_deref().map(str::trim).filter(|p| !p.is_empty()) {
-        let canonical = Some(phone).filter(|p| p.len() <= 40).and_then(|p| transforms::functions::phone_e164(p, region));
+        let canonical =
+            Some(phone).filter(|p| p.len() <= 40).and_then(|p| transforms::functions::phone_e164(p, region));
         let canonical = canonical.ok_or_else(|| {
             Fault::user("`phone` is not a phone number")
                 .hint("Write it with its country code, such as `+12515550188`, unless it is of this country.")

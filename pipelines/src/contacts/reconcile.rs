@@ -93,7 +93,8 @@ pub fn reconcile(
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{BTreeMap, Outcome, Values, reconcile};
+    use crate::contacts::model::Strategy as Winner;
 
     fn one(value: Option<&str>) -> Values {
         Values::from([("email".to_owned(), value.map(str::to_owned))])
@@ -107,7 +108,7 @@ mod tests {
             base in prop::option::of("[abc]"), ours in prop::option::of("[abc]"), theirs in prop::option::of("[abc]"),
             sent in prop::collection::vec("[abc]", 0..2), strategy in 0usize..3,
         ) {
-            let strategy = [Strategy::ResmanWins, Strategy::DomiqWins, Strategy::ManualReview][strategy];
+            let strategy = [Winner::ResmanWins, Winner::DomiqWins, Winner::ManualReview][strategy];
             let pushed = BTreeMap::from([("email".to_owned(), sent.clone())]);
             let out = reconcile(
                 &one(base.as_deref()), &pushed, &one(ours.as_deref()), &one(theirs.as_deref()), strategy,
@@ -122,9 +123,9 @@ mod tests {
             let ours_moved = ours.is_some() && ours != base;
             prop_assert_eq!(out.base["email"].as_ref(), Some(&theirs), "what ResMan holds is known afterwards");
             prop_assert_eq!(!out.clashes.is_empty(), news && ours_moved, "a clash is on record, and nothing else is");
-            let resman_may = news && (!ours_moved || strategy == Strategy::ResmanWins);
+            let resman_may = news && (!ours_moved || strategy == Winner::ResmanWins);
             prop_assert_eq!(taken.flatten(), resman_may.then(|| theirs.clone()));
-            prop_assert_eq!(out.push.contains("email"), news && ours_moved && strategy == Strategy::DomiqWins);
+            prop_assert_eq!(out.push.contains("email"), news && ours_moved && strategy == Winner::DomiqWins);
             // The same news a second time is no news.
             let mut now = one(ours.as_deref());
             now.extend(out.take.clone());

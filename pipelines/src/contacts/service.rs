@@ -184,7 +184,12 @@ pub(super) struct Work<'a> {
 
 impl Work<'_> {
     /// Saves a change, with its event.
-    pub(super) async fn change(&mut self, before: Option<&Contact>, after: &mut Contact, deed: &Deed<'_>) -> Result<bool> {
+    pub(super) async fn change(
+        &mut self,
+        before: Option<&Contact>,
+        after: &mut Contact,
+        deed: &Deed<'_>,
+    ) -> Result<bool> {
         let changed = store::changed(before, after);
         let moved = store::change(&mut self.tx, before, after, deed).await?;
         if moved {
@@ -195,7 +200,13 @@ impl Work<'_> {
     }
 
     /// Puts a lead message into the outbox, if ResMan can take it: it knows nobody without both names.
-    pub(super) async fn send(&mut self, contact: &mut Contact, kind: &str, event: Option<Event>, lead: Lead) -> Result<()> {
+    pub(super) async fn send(
+        &mut self,
+        contact: &mut Contact,
+        kind: &str,
+        event: Option<Event>,
+        lead: Lead,
+    ) -> Result<()> {
         if contact.first_name.is_empty() || contact.last_name.is_empty() {
             return Ok(());
         }
@@ -241,7 +252,8 @@ impl Work<'_> {
 
     /// Creates or updates the lead, whichever ResMan needs.
     pub(super) async fn send_person(&mut self, contact: &mut Contact, event: Option<Event>) -> Result<()> {
-        let known = !store::counterparts(&mut self.tx, contact.id).await?.is_empty() || self.created(contact.id).await?;
+        let known =
+            !store::counterparts(&mut self.tx, contact.id).await?.is_empty() || self.created(contact.id).await?;
         if known {
             self.send(contact, "lead_update", None, Lead::default()).await?;
             if event.is_some() {
@@ -462,7 +474,9 @@ impl Contacts {
                 let lead = Lead { lost_reason: Some(self.lost_reason.clone()), ..Lead::default() };
                 work.send(after, "lead_lost", turn(EventKind::Lost), lead).await
             }
-            ("lost", "prospect") => work.send(after, "lead_reactivate", turn(EventKind::Reactivated), Lead::default()).await,
+            ("lost", "prospect") => {
+                work.send(after, "lead_reactivate", turn(EventKind::Reactivated), Lead::default()).await
+            }
             // Applications and leases are made in ResMan; it would take no such wish from us.
             _ => Ok(()),
         }
@@ -521,7 +535,8 @@ impl Contacts {
         let mut after = before.clone();
         let new = record_interaction(&mut work, &mut after, Some(interaction)).await?;
         if new {
-            let deed = Deed { source: source.as_str(), actor, action: "contact_interaction", rule: "asked", at: work.now };
+            let deed =
+                Deed { source: source.as_str(), actor, action: "contact_interaction", rule: "asked", at: work.now };
             work.change(Some(&before), &mut after, &deed).await?;
             work.events.push(store::event("interaction", &after, &[]));
             work.send(&mut after, "lead_event", Some(happened(interaction)), Lead::default()).await?;
@@ -548,7 +563,8 @@ impl Contacts {
             return Err(Trouble::refused("thresholds lie between 0 and 1, `review` not above `merge`"));
         }
         let mut work = self.begin().await?;
-        let criteria = serde_json::to_value(rules.profile).map_err(|e| Fault::us("a profile has no JSON form").because(e))?;
+        let criteria =
+            serde_json::to_value(rules.profile).map_err(|e| Fault::us("a profile has no JSON form").because(e))?;
         sqlx::query(
             "insert into sync.contact_matching_rules (id, property_id, matching_criteria, merge_strategy, created_at, updated_at) \
              values ($1, $2, $3, $4, $5, $5) on conflict (property_id) do update set \
@@ -564,7 +580,8 @@ impl Contacts {
         .map_err(|e| fault("cannot write the matching rules", e))?;
         let subject = format!("property {property}");
         let after = Some(json!({ "matching_criteria": criteria, "merge_strategy": rules.strategy.as_str() }));
-        let entry = audit::Entry { actor, action: "matching_rules", subject: &subject, after, ..audit::Entry::default() };
+        let entry =
+            audit::Entry { actor, action: "matching_rules", subject: &subject, after, ..audit::Entry::default() };
         audit::write(&mut work.tx, &entry).await?;
         work.commit().await?;
         Ok(())
@@ -592,6 +609,7 @@ pub(super) fn blank(property: &str, source: Source, now: DateTime<Utc>) -> Conta
         lead_score_parts: None,
         last_interaction: None,
         interaction_count: 0,
+        aliases: json!({}),
         provenance: json!({}),
         base: json!({}),
         pushed: json!({}),
@@ -719,7 +737,8 @@ fn note(at: DateTime<Utc>, text: String) -> Event {
 }
 
 fn opted(contact: &Contact) -> String {
-    let all = [(contact.email_opt_out, "e-mail"), (contact.phone_opt_out, "calls"), (contact.text_opt_out, "text messages")];
+    let all =
+        [(contact.email_opt_out, "e-mail"), (contact.phone_opt_out, "calls"), (contact.text_opt_out, "text messages")];
     all.iter().filter(|(out, _)| *out).map(|(_, what)| *what).collect::<Vec<_>>().join(", ")
 }
 

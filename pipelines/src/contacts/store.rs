@@ -63,8 +63,9 @@ pub async fn save(connection: &mut PgConnection, c: &Contact) -> Result<()> {
     sqlx::query(
         "insert into sync.contacts (id, property_id, first_name, last_name, email, phone, status, source, notes, preferences, \
          email_opt_out, phone_opt_out, text_opt_out, enrichment, lead_score, lead_score_parts, last_interaction, \
-         interaction_count, provenance, base, pushed, version, domiq_version, resman_version, merged_into, created_at, updated_at) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27) \
+         interaction_count, provenance, base, pushed, version, domiq_version, resman_version, merged_into, created_at, updated_at, \
+         aliases) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) \
          on conflict (id) do update set first_name = excluded.first_name, last_name = excluded.last_name, \
          email = excluded.email, phone = excluded.phone, status = excluded.status, notes = excluded.notes, \
          preferences = excluded.preferences, email_opt_out = excluded.email_opt_out, phone_opt_out = excluded.phone_opt_out, \
@@ -72,7 +73,8 @@ pub async fn save(connection: &mut PgConnection, c: &Contact) -> Result<()> {
          lead_score_parts = excluded.lead_score_parts, last_interaction = excluded.last_interaction, \
          interaction_count = excluded.interaction_count, provenance = excluded.provenance, base = excluded.base, \
          pushed = excluded.pushed, version = excluded.version, domiq_version = excluded.domiq_version, \
-         resman_version = excluded.resman_version, merged_into = excluded.merged_into, updated_at = excluded.updated_at",
+         resman_version = excluded.resman_version, merged_into = excluded.merged_into, updated_at = excluded.updated_at, \
+         aliases = excluded.aliases",
     )
     .bind(c.id)
     .bind(&c.property_id)
@@ -101,6 +103,7 @@ pub async fn save(connection: &mut PgConnection, c: &Contact) -> Result<()> {
     .bind(c.merged_into)
     .bind(c.created_at)
     .bind(c.updated_at)
+    .bind(&c.aliases)
     .execute(connection)
     .await
     .map_err(|e| fault("cannot write a contact", e))?;
@@ -154,6 +157,7 @@ pub async fn change(
         return Ok(false);
     }
     if let Some(before) = before {
+        after.remember(before);
         after.version = before.version + 1;
     }
     match deed.source {
@@ -230,6 +234,25 @@ pub async fn counterparts(connection: &mut PgConnection, id: Uuid) -> Result<Vec
         person_id: row.get("resman_person_id"),
     };
     Ok(rows.iter().map(counterpart).collect())
+}
+
+/// Of the counterparts that came with a merge, those that are one too many: all, if the contact has one of its own, else
+/// all but the first.
+pub async fn spares(connection: &mut PgConnection, id: Uuid, moved: &[Uuid]) -> Result<Vec<Counterpart>> {
+    let rows = sqlx::query(
+        "select resman_contact_id, resman_person_id, id = any($2) as came from sync.contact_sync \
+         where user_id = $1 and sync_status <> 'merged' order by came, created_at, resman_contact_id offset 1",
+    )
+    .bind(id)
+    .bind(moved)
+    .fetch_all(connection)
+    .await
+    .map_err(|e| fault("cannot read a contact's counterpart", e))?;
+    let counterpart = |row: &sqlx::postgres::PgRow| Counterpart {
+        prospect_id: row.get("resman_contact_id"),
+        person_id: row.get("resman_person_id"),
+    };
+    Ok(rows.iter().filter(|row| row.get("came")).map(counterpart).collect())
 }
 
 /// The contact that a lead of ResMan belongs to.

@@ -61,8 +61,7 @@ fn prospect() -> String {
 }
 
 /// The operations, as kinds of messages. The payload is a [`Lead`].
-pub const KINDS: &[&str] =
-    &[
+pub const KINDS: &[&str] = &[
     "lead_create",
     "lead_update",
     "lead_roommate",
