@@ -21,8 +21,8 @@ use url::Url;
 
 use self::api::{Envelope, Items, Place};
 use self::token::Tokens;
-pub use self::webhook::WebhookConfig;
 use self::webhook::Checked;
+pub use self::webhook::WebhookConfig;
 use crate::emit;
 use crate::http::{Cause, Client, Limits};
 use crate::managers::{self, Account, Booking, Kind, Listing, Manager, Page, Person, Told};
@@ -222,7 +222,8 @@ impl Hostaway {
                 let told = self.list("reservations", &[&query[..], &[("afterId", behind.after)]].concat()).await?;
                 match behind.before_it {
                     Some(before) if told.what.is_empty() => {
-                        let mut again = self.list("reservations", &[&query[..], &[("afterId", before)]].concat()).await?;
+                        let mut again =
+                            self.list("reservations", &[&query[..], &[("afterId", before)]].concat()).await?;
                         again.what.retain(|item| place(item).id.get() != Some(behind.after));
                         again
                     }

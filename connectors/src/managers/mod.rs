@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use url::Url;
 
-pub(crate) use self::rows::{Cells, Kind, Text, fingerprint, is_id, reject};
 use self::rows::Rows;
+pub(crate) use self::rows::{Cells, Kind, Text, fingerprint, is_id, reject};
 use self::state::{Open, Stage, State};
 use crate::emit::Emit;
 use crate::http::{Cause, Client, Refusal};
@@ -55,7 +55,12 @@ pub(crate) struct Account {
 
 impl Account {
     /// From settings.
-    pub(crate) fn new(env: &Env, overlap_secs: u32, compare_every_secs: u32, properties: BTreeMap<String, String>) -> Self {
+    pub(crate) fn new(
+        env: &Env,
+        overlap_secs: u32,
+        compare_every_secs: u32,
+        properties: BTreeMap<String, String>,
+    ) -> Self {
         Self {
             connection: env.connection.clone(),
             clock: env.clock.clone(),

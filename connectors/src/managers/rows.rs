@@ -183,10 +183,7 @@ mod tests {
         let texts: Vec<Text> =
             serde_json::from_str(r#"[1101.00, "HM\u0031", null, "", " ", 721993004118237905, 0]"#).unwrap();
         let texts: Vec<_> = texts.iter().map(Text::get).collect();
-        assert_eq!(
-            texts,
-            [Some("1101.00"), Some("HM1"), None, None, None, Some("721993004118237905"), Some("0")]
-        );
+        assert_eq!(texts, [Some("1101.00"), Some("HM1"), None, None, None, Some("721993004118237905"), Some("0")]);
     }
 
     #[test]

@@ -73,7 +73,8 @@ struct Name {
 pub(super) fn booking(raw: &str) -> Option<Booking> {
     let r: Reservation = serde_json::from_str(raw).ok()?;
     let name = r.guest.unwrap_or_default();
-    let called_off = r.status.get().is_some_and(|s| s.eq_ignore_ascii_case("canceled") || s.eq_ignore_ascii_case("cancelled"));
+    let called_off =
+        r.status.get().is_some_and(|s| s.eq_ignore_ascii_case("canceled") || s.eq_ignore_ascii_case("cancelled"));
     // Older objects have the flag alone.
     let kind = r.r#type.0.or_else(|| r.is_block.is_on().then(|| "block".to_owned()));
     Some(Booking {

@@ -80,7 +80,8 @@ impl Webhook for WebhookConfig {
             return Ok(decoded);
         }
         decoded.revoked = body.action == REVOKED;
-        let happened = matches!(body.action.as_str(), "entity_create" | "entity_insert" | "entity_update" | "entity_delete");
+        let happened =
+            matches!(body.action.as_str(), "entity_create" | "entity_insert" | "entity_update" | "entity_delete");
         let kind = match body.entity_type.get() {
             Some("booking") => "reservation",
             Some("guest") => "guest",
