@@ -4,10 +4,12 @@
 
 mod conformance;
 mod functions;
+mod hostaway;
 mod jobs;
 mod lake;
 mod mits;
 mod models;
+mod ownerrez;
 mod parquet;
 mod pipeline;
 mod postgres;
