@@ -375,11 +375,17 @@ impl<M: Manager> Reading<'_, M> {
                 state.listings.insert(listing.id, print);
             }
         }
-        for id in known.into_keys().filter(|id| !state.listings.contains_key(id)).collect::<Vec<_>>() {
+        for (id, print) in known {
+            if state.listings.contains_key(&id) {
+                continue;
+            }
             match self.manager.listing(&id).await? {
                 Some(listing) => {
-                    state.listings.insert(id, self.print(&listing));
-                    self.put_listing(listing)?;
+                    let now = self.print(&listing);
+                    if now != print {
+                        self.put_listing(listing)?;
+                    }
+                    state.listings.insert(id, now);
                 }
                 None => self.rows.gone(Kind::Listing, &id, started)?,
             }

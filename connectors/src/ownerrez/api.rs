@@ -15,6 +15,7 @@ pub(super) struct List {
     pub(super) items: Option<Vec<Box<RawValue>>>,
     pub(super) limit: Option<i64>,
     pub(super) offset: Option<i64>,
+    pub(super) count: Option<usize>,
     #[serde(default)]
     pub(super) next_page_url: Text,
 }

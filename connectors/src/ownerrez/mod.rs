@@ -193,6 +193,26 @@ impl OwnerRez {
     }
 
     async fn page<T>(&self, url: &Url, kind: Kind, understand: fn(&str) -> Option<T>) -> Result<Page<T>> {
+        let (mut before, mut url) = (total(url), url.clone());
+        url.set_fragment(None);
+        for _ in 0..MOST_STEPS {
+            let Listed { mut page, total } = self.listed(&url, kind, understand).await?;
+            let lost = before.saturating_sub(total.unwrap_or(before));
+            // So many rows in front of this page may have gone since the last one: then those behind have moved up.
+            if let Some(back) = Some(lost).filter(|lost| *lost > 0).and_then(|lost| step_back(&url, lost)) {
+                before = total.unwrap_or(before);
+                url = back;
+                continue;
+            }
+            if let (Some(next), Some(total)) = (&mut page.next, total) {
+                next.push_str(&format!("#{total}"));
+            }
+            return Ok(page);
+        }
+        Err(Fault::remote(format!("`{}` shrinks faster than it can be read", SafeUrl(url))))
+    }
+
+    async fn listed<T>(&self, url: &Url, kind: Kind, understand: fn(&str) -> Option<T>) -> Result<Listed<T>> {
         let told = self.ask::<api::List>(url).await?.ok_or_else(|| managers::missing(url))?;
         let list = told.what;
         let mut page = match &list.items {
@@ -202,7 +222,9 @@ impl OwnerRez {
         };
         page.now = told.now;
         page.next = list.next_page_url.get().map(|next| self.next(url, next)).transpose()?.map(String::from);
-        Ok(page)
+        // A count of the page alone, which is not documented and not excluded, says nothing.
+        let total = list.count.filter(|count| *count > list.items.as_ref().map_or(0, Vec::len));
+        Ok(Listed { page, total })
     }
 
     /// The address of the next page, if it is one to which the token may be sent.
@@ -220,7 +242,8 @@ impl OwnerRez {
             return Err(wrong(&format!("on another host, `{host}`"))
                 .hint("The token is sent to the host of `base_url` only. Set `base_url` if the vendor has moved."));
         }
-        if url == *here {
+        let same = here[..url::Position::AfterQuery] == url[..url::Position::AfterQuery];
+        if same {
             return Err(wrong("that is the same page again"));
         }
         Ok(url)
@@ -237,6 +260,30 @@ impl OwnerRez {
         let Some(told) = self.ask::<Box<RawValue>>(&url).await? else { return Ok(None) };
         understand(told.what.get()).map(Some).ok_or_else(|| managers::strange(&url))
     }
+}
+
+/// How often a page is asked for again because rows have moved.
+const MOST_STEPS: usize = 20;
+
+/// A page, and how long its whole list was.
+struct Listed<T> {
+    page: Page<T>,
+    total: Option<usize>,
+}
+
+/// How long a list was when its last page was read. The address remembers it where no server sees it.
+fn total(url: &Url) -> usize {
+    url.fragment().and_then(|total| total.parse().ok()).unwrap_or(0)
+}
+
+/// The address of a page that begins so many rows earlier, if pages are addressed by rows.
+fn step_back(url: &Url, rows: usize) -> Option<Url> {
+    let offset: usize = url.query_pairs().find(|(key, _)| key == "offset")?.1.parse().ok()?;
+    let others: Vec<(String, String)> = url.query_pairs().into_owned().filter(|(key, _)| key != "offset").collect();
+    let mut back = url.clone();
+    let offset = offset.checked_sub(rows)?.to_string();
+    back.query_pairs_mut().clear().extend_pairs(others).append_pair("offset", &offset);
+    Some(back)
 }
 
 /// What is asked for with each booking. Door codes, custom fields and agreements are not.
