@@ -584,3 +584,39 @@ async fn the_vendors_limit_is_kept() {
     assert!(bench.simulator.requests().len() > 12);
     assert!(bench.simulator.requests().iter().all(|r| r.status == 200));
 }
+
+#[tokio::test]
+async fn a_sender_posts_over_http_and_gives_up_on_a_receiver_that_fails() {
+    use axum::http::{HeaderMap, StatusCode};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+    let bench = Bench::start(world(2, 4, 16), Options::default()).await;
+    let source = bench.open(json!({})).await;
+    let (got, broken) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    let (heard, state) = (got.clone(), broken.clone());
+    let receive_post = move |headers: HeaderMap, body: String| async move {
+        let authorization = headers["authorization"].to_str().unwrap().to_owned();
+        let headers = vec![("authorization".to_owned(), authorization)];
+        heard.lock().unwrap().push(fixtures::desk::Post { headers, body });
+        if state.load(Ordering::Relaxed) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::ACCEPTED }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/api/webhooks/ownerrez/coast", listener.local_addr().unwrap());
+    let router = axum::Router::new().route("/api/webhooks/ownerrez/coast", axum::routing::post(receive_post));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+
+    let mut sender = Sender::new(Knobs { give_up_after: 3, ..Knobs::default() });
+    let test = bench.simulator.test_delivery();
+    let sent = sender.send(&url, vec![test.clone(), Simulator::forged(&test)]).await;
+    assert_eq!(sent.iter().map(|s| s.status).collect::<Vec<_>>(), [Some(202), Some(202)]);
+    let posts = got.lock().unwrap().clone();
+    assert_eq!(posts[0].body, test.body);
+    assert!(receive(&*source, &posts[0]).is_ok() && receive(&*source, &posts[1]).is_err());
+
+    broken.store(true, Ordering::Relaxed);
+    assert_eq!(sender.send(&url, vec![test.clone(); 5]).await.len(), 3);
+    assert!(sender.disabled());
+    assert_eq!(sender.send(&url, vec![test.clone()]).await, []);
+    sender.enable();
+    assert_eq!(sender.send("http://127.0.0.1:1/", vec![test]).await[0].status, None);
+}

@@ -117,8 +117,11 @@ impl Component for OwnerRez {
 
     async fn open(config: Config, env: Env) -> Result<Box<dyn Source>> {
         let base = managers::base("base_url", &config.base_url)?;
+        // What comes from an unset variable is empty.
+        let user = config.user.filter(|user| !user.is_empty());
+        let client_id = config.client_id.filter(|id| !id.is_empty());
         let token = config.token.resolve()?;
-        if token.expose_secret().starts_with("pt_") && config.user.is_none() {
+        if token.expose_secret().starts_with("pt_") && user.is_none() {
             return Err(Fault::user("a personal access token of OwnerRez needs `user`")
                 .hint("Set `user` to the e-mail address of the account that made the token."));
         }
@@ -126,7 +129,7 @@ impl Component for OwnerRez {
             return Err(Fault::user("`page_size` must be between 1 and 100"));
         }
         let program = concat!("propflow/", env!("CARGO_PKG_VERSION"));
-        let user_agent = match &config.client_id {
+        let user_agent = match &client_id {
             Some(id) => format!("{program} ({id})"),
             None => program.to_owned(),
         };
@@ -136,7 +139,7 @@ impl Component for OwnerRez {
         Ok(Box::new(Self {
             client: Client::new(&managers::budget("ownerrez", &base), &env, config.limits)?,
             base,
-            user: config.user,
+            user,
             token,
             user_agent,
             webhook: config.webhook,
