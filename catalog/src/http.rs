@@ -11,8 +11,8 @@ use http::{HeaderMap, StatusCode, header};
 use reqwest::{Method, Request, RequestBuilder};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use url::Url;
 
@@ -59,6 +59,18 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Reads limits whose pace is the vendor's own where the settings do not say another.
+    pub(crate) fn with_pace<'de, D: Deserializer<'de>>(
+        deserializer: D,
+        calls_per_sec: u32,
+        burst: u32,
+    ) -> Result<Self, D::Error> {
+        let mut given = serde_json::Map::deserialize(deserializer)?;
+        given.entry("calls_per_sec").or_insert_with(|| calls_per_sec.into());
+        given.entry("burst").or_insert_with(|| burst.into());
+        serde_json::from_value(given.into()).map_err(serde::de::Error::custom)
+    }
+
     fn budget(&self) -> Budget {
         Budget {
             calls: self.calls_per_sec.max(1),

@@ -6,7 +6,10 @@
 use catalog::Entry;
 
 mod emit;
+pub mod hostaway;
+mod managers;
 pub mod mits;
+pub mod ownerrez;
 pub mod resman;
 pub mod rows;
 pub mod source;
@@ -17,7 +20,12 @@ pub use source::{Event, Read, Request, Source, Stream, guarded};
 pub use webhook::{Decoded, Delivery, Refused, Webhook};
 
 /// Every connector, in the order of `propflow list`.
-pub static ALL: &[Entry<dyn Source>] = &[Entry::of::<mits::Mits>(), Entry::of::<resman::ResMan>()];
+pub static ALL: &[Entry<dyn Source>] = &[
+    Entry::of::<hostaway::Hostaway>(),
+    Entry::of::<mits::Mits>(),
+    Entry::of::<ownerrez::OwnerRez>(),
+    Entry::of::<resman::ResMan>(),
+];
 
 /// The connector of that name.
 pub fn find(name: &str) -> Option<&'static Entry<dyn Source>> {

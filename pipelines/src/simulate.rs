@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalog::{Clock, Fault, Result, SystemClock};
+use chrono::TimeDelta;
 use clap::{Args, ValueEnum};
 use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::people::{PeopleShape, write_people};
 use fixtures::resman::{Options as ResManOptions, Simulator};
 use fixtures::world::{Shape, World};
+use fixtures::{hostaway, ownerrez, stays};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +34,7 @@ pub struct Options {
     /// The same seed gives the same world
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// First of two ports, v1 and v2; 0 takes free ones
+    /// The port, for ResMan the first of two; 0 takes free ones
     #[arg(long, default_value_t = 0)]
     port: u16,
     /// Time that each call takes, in milliseconds
@@ -46,6 +48,8 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Vendor {
     Resman,
+    Ownerrez,
+    Hostaway,
 }
 
 /// What to generate.
@@ -101,7 +105,9 @@ pub fn environment(simulator: &Simulator) -> Vec<(&'static str, String)> {
 
 /// Serves a simulated vendor until stopped.
 pub async fn simulate(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
-    let Vendor::Resman = options.vendor;
+    if !matches!(options.vendor, Vendor::Resman) {
+        return simulate_channel(options, out, stop).await;
+    }
     let shape = Shape {
         seed: options.seed,
         properties: options.properties,
@@ -132,6 +138,69 @@ pub async fn simulate(options: Options, out: &mut dyn Write, stop: &Cancellation
             _ = minute.tick(), if options.changes > 0 => {
                 let changes = simulator.with_world(|world| world.mutate(options.changes));
                 print(out, format_args!("# {} changes", changes.len()))?;
+            }
+        }
+    }
+}
+
+/// Stays of each listing of a simulated booking channel.
+const STAYS: usize = 24;
+
+/// Serves a simulated channel manager until stopped.
+async fn simulate_channel(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
+    // Listings are spread over the managers and nobody in turn.
+    let shape =
+        stays::Shape { seed: options.seed, listings: options.properties * 4, stays: STAYS, now: SystemClock.now() };
+    let shared = stays::Shared::new(stays::Stays::new(shape));
+    let port = (options.port != 0).then_some(options.port);
+    let latency = Duration::from_millis(options.latency_ms);
+    // Held until the end: dropping one closes its port.
+    let (_ownerrez, _hostaway, variables);
+    if let Vendor::Hostaway = options.vendor {
+        let settings = hostaway::Options { port, latency, ..hostaway::Options::default() };
+        let simulator = hostaway::Simulator::start(shared.clone(), settings).await?;
+        let c = simulator.credentials();
+        variables = vec![
+            ("HOSTAWAY_URL", simulator.base_url()),
+            ("HOSTAWAY_ACCOUNT_ID", c.account_id.clone()),
+            ("HOSTAWAY_CLIENT_SECRET", c.client_secret.clone()),
+            ("HOSTAWAY_WEBHOOK_PASSWORD", c.webhook_password.clone()),
+            ("HOSTAWAY_CALLS_PER_SEC", "1000".to_owned()),
+        ];
+        _hostaway = simulator;
+    } else {
+        let settings = ownerrez::Options { port, latency, ..ownerrez::Options::default() };
+        let simulator = ownerrez::Simulator::start(shared.clone(), settings).await?;
+        let c = simulator.credentials();
+        variables = vec![
+            ("OWNERREZ_URL", simulator.base_url()),
+            ("OWNERREZ_TOKEN", c.access_token.clone()),
+            ("OWNERREZ_CLIENT_ID", c.client_id.clone()),
+            ("OWNERREZ_WEBHOOK_PASSWORD", c.webhook_password.clone()),
+            ("OWNERREZ_CALLS_PER_SEC", "1000".to_owned()),
+        ];
+        _ownerrez = simulator;
+    }
+    print(
+        out,
+        format_args!("# a simulated channel manager of {} listings; its credentials are invented", options.properties),
+    )?;
+    for (name, value) in variables {
+        print(out, format_args!("export {name}='{value}'"))?;
+    }
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    minute.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(End::Done),
+            _ = minute.tick() => {
+                let mut stays = shared.lock();
+                stays.pass(TimeDelta::seconds(60));
+                let changes = (0..options.changes).filter(|_| stays.mutate().is_some()).count();
+                drop(stays);
+                if options.changes > 0 {
+                    print(out, format_args!("# {changes} changes"))?;
+                }
             }
         }
     }

@@ -8,7 +8,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The pipelines that come with propflow, by file name.
-const BUILT_IN: &[(&str, &str)] = &[("resman_inventory.toml", include_str!("../specs/resman_inventory.toml"))];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("hostaway_bookings.toml", include_str!("../specs/hostaway_bookings.toml")),
+    ("ownerrez_bookings.toml", include_str!("../specs/ownerrez_bookings.toml")),
+    ("resman_inventory.toml", include_str!("../specs/resman_inventory.toml")),
+];
+
+/// How a built-in pipeline of a vendor that not everyone has names the environment variable that switches it on.
+const SWITCHED_ON_BY: &str = "# Switched on by ";
+
+/// Whether a built-in pipeline is meant to run here: its vendor's credentials are set, or it runs everywhere.
+fn switched_on(text: &str, lookup: impl Fn(&str) -> Option<String>) -> bool {
+    let switch = text.lines().find_map(|line| line.strip_prefix(SWITCHED_ON_BY));
+    switch.is_none_or(|name| lookup(name.trim()).is_some_and(|value| !value.is_empty()))
+}
 
 /// The courier files that come with propflow.
 const BUILT_IN_COURIERS: &[(&str, &str)] = &[("couriers.toml", include_str!("../specs/couriers.toml"))];
@@ -152,9 +165,12 @@ pub struct SpecFile {
     pub text: String,
 }
 
-/// The pipeline files of a folder; without one, those that come with propflow.
+/// The pipeline files of a folder; without one, those that come with propflow and are switched on here.
 pub fn files(folder: Option<&Path>) -> Result<Vec<SpecFile>> {
-    let Some(folder) = folder else { return Ok(built_in(BUILT_IN)) };
+    let Some(folder) = folder else {
+        let on = |(_, text): &&(&str, &str)| switched_on(text, |name| std::env::var(name).ok());
+        return Ok(built_in(&BUILT_IN.iter().copied().filter(|f| on(&f)).collect::<Vec<_>>()));
+    };
     let all = read(folder)?;
     if all.is_empty() {
         return Err(Fault::user(format!("there is no `.toml` file in `{}`", folder.display()))
@@ -257,6 +273,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_vendor_without_credentials_is_left_out() {
+        let on = |set: &[&str]| -> Vec<&str> {
+            let lookup = |name: &str| set.contains(&name).then(|| "x".to_owned());
+            BUILT_IN.iter().filter(|(_, text)| switched_on(text, lookup)).map(|(name, _)| *name).collect()
+        };
+        assert_eq!(on(&[]), ["resman_inventory.toml"]);
+        assert_eq!(on(&["OWNERREZ_TOKEN"]), ["ownerrez_bookings.toml", "resman_inventory.toml"]);
+        assert_eq!(on(&["OWNERREZ_TOKEN", "HOSTAWAY_CLIENT_SECRET"]).len(), BUILT_IN.len());
+    }
 
     #[test]
     fn every_unset_variable_is_named_and_nothing_is_left_in_place() {

@@ -5,12 +5,14 @@
 mod conformance;
 mod contacts;
 mod functions;
+mod hostaway;
 mod jobs;
 mod lake;
 mod leads;
 mod mits;
 mod models;
 mod outbox;
+mod ownerrez;
 mod parquet;
 mod pipeline;
 mod postgres;

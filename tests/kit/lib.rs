@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up should end at once")]
 
+pub mod channel;
 pub mod db;
 pub mod rig;
 pub mod rows;

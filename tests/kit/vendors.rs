@@ -2,12 +2,14 @@
 
 use std::io::Write;
 
+use fixtures::desk;
 use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::resman::{Misbehaviour, Options, Rule, Simulator};
 use fixtures::world::{Shape, World};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::channel::world;
 use crate::rig::today;
 
 /// What a vendor can be told to do wrong, whatever its protocol.
@@ -43,6 +45,8 @@ pub struct Vendor {
 #[derive(Debug)]
 enum Kind {
     ResMan(Simulator),
+    OwnerRez(fixtures::ownerrez::Simulator),
+    Hostaway(fixtures::hostaway::Simulator),
     Feed(std::path::PathBuf),
 }
 
@@ -50,16 +54,45 @@ impl Vendor {
     /// Starts the vendor of a connector. A connector without one fails here: add it.
     pub async fn start(connector: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let secret = |name: &str, value: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, value).unwrap();
+            format!("file:{}", path.display())
+        };
         match connector {
+            "ownerrez" => {
+                let simulator =
+                    fixtures::ownerrez::Simulator::start(world(3, 12, 8), Default::default()).await.unwrap();
+                let credentials = simulator.credentials().clone();
+                let settings = json!({
+                    "base_url": simulator.base_url(),
+                    "token": secret("token", &credentials.access_token),
+                    "client_id": credentials.client_id,
+                    "page_size": 10,
+                    "limits": { "calls_per_sec": 100_000, "burst": 1000, "backoff_ms": 1 },
+                });
+                let secrets = vec![credentials.access_token.clone()];
+                Self { settings, secrets, remote: true, kind: Kind::OwnerRez(simulator), _dir: dir }
+            }
+            "hostaway" => {
+                let simulator =
+                    fixtures::hostaway::Simulator::start(world(3, 12, 8), Default::default()).await.unwrap();
+                let credentials = simulator.credentials().clone();
+                let settings = json!({
+                    "base_url": simulator.base_url(),
+                    "account_id": credentials.account_id,
+                    "client_secret": secret("secret", &credentials.client_secret),
+                    "page_size": 10,
+                    "token_wait_ms": 0,
+                    "limits": { "calls_per_sec": 100_000, "burst": 1000, "backoff_ms": 1 },
+                });
+                let secrets = vec![credentials.client_secret.clone(), "hostaway-token".to_owned()];
+                Self { settings, secrets, remote: true, kind: Kind::Hostaway(simulator), _dir: dir }
+            }
             "resman" => {
                 let world = World::generate(Shape { seed: 3, properties: 3, units: 8, today: today() });
                 let simulator = Simulator::start(world, Options::default()).await.unwrap();
                 let credentials = simulator.credentials().clone();
-                let secret = |name: &str, value: &str| {
-                    let path = dir.path().join(name);
-                    std::fs::write(&path, value).unwrap();
-                    format!("file:{}", path.display())
-                };
                 let settings = json!({
                     "v1_url": simulator.base_url_v1(),
                     "v2_url": simulator.base_url_v2(),
@@ -105,6 +138,8 @@ impl Vendor {
                 };
                 simulator.misbehave(rule);
             }
+            Kind::OwnerRez(simulator) => simulator.misbehave(at_desk(wrong)),
+            Kind::Hostaway(simulator) => simulator.misbehave(at_desk(wrong)),
             Kind::Feed(path) => match wrong {
                 Wrong::Cut => {
                     let whole = std::fs::read(path).unwrap();
@@ -114,5 +149,18 @@ impl Vendor {
                 _ => std::fs::remove_file(path).unwrap(),
             },
         }
+    }
+}
+
+/// The same at a channel manager.
+fn at_desk(wrong: Wrong) -> desk::Rule {
+    use desk::{Misbehaviour, Rule};
+    match wrong {
+        Wrong::Credentials => Rule::on("*", Misbehaviour::Unauthorized),
+        Wrong::Down => Rule::on("*", Misbehaviour::ServerError { status: 503 }),
+        Wrong::Shaky => Rule::on("*", Misbehaviour::ServerError { status: 502 }).every(5).times(3),
+        Wrong::Busy => Rule::on("*", Misbehaviour::TooManyRequests { retry_after_secs: Some(0) }).every(5).times(3),
+        Wrong::Cut => Rule::on("*", Misbehaviour::CutBody),
+        Wrong::Garbage => Rule::on("*", Misbehaviour::Html),
     }
 }
