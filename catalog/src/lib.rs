@@ -16,12 +16,14 @@ pub mod slice;
 #[cfg(feature = "store")]
 pub mod store;
 pub mod telemetry;
+pub mod token;
 
 pub use clock::{Clock, SystemClock, TestClock};
 pub use component::{Component, Entry, Env};
 pub use cursor::Cursor;
 pub use dataset::{Column, Dataset, Kind, WriteMode};
 pub use fault::{Blame, Fault, Result, Retry};
-pub use quota::{Budget, Quota};
+pub use quota::{Budget, Quota, Window};
 pub use secret::{SafeUrl, SecretRef};
 pub use slice::{Note, Receipt, Reject, RejectKind, Slice, SliceId};
+pub use token::{Issued, Issuer, Tokens};

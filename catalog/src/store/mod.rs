@@ -7,6 +7,8 @@ pub mod audit;
 pub mod pg;
 pub mod quota;
 pub mod runs;
+pub mod tokens;
 
 pub use pg::{connect, migrate};
 pub use quota::PgQuota;
+pub use tokens::PgTokens;
