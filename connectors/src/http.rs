@@ -467,9 +467,9 @@ mod tests {
     #[test]
     fn an_empty_window_is_a_pause() {
         let pause = |headers: &[(&'static str, &'static str)]| {
-            let headers = headers.iter().map(|(name, value)| {
-                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
-            });
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)));
             exhausted(&headers.collect()).map(|pause| pause.as_secs())
         };
         assert_eq!(pause(&[("x-ratelimit-remaining-second", "3"), ("x-ratelimit-remaining-minute", "1")]), None);
