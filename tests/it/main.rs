@@ -4,6 +4,7 @@
 
 mod conformance;
 mod functions;
+mod guesty;
 mod jobs;
 mod lake;
 mod mits;
