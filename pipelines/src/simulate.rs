@@ -44,6 +44,9 @@ pub struct Options {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Vendor {
+    /// Listings and bookings; `--properties` is the number of listings, `--units` of stays of each
+    Guesty,
+    /// Properties and units
     Resman,
 }
 
@@ -88,7 +91,9 @@ pub fn environment(simulator: &Simulator) -> Vec<(&'static str, String)> {
 
 /// Serves a simulated vendor until stopped.
 pub async fn simulate(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
-    let Vendor::Resman = options.vendor;
+    if let Vendor::Guesty = options.vendor {
+        return guesty(options, out, stop).await;
+    }
     let shape = Shape {
         seed: options.seed,
         properties: options.properties,
@@ -124,6 +129,44 @@ pub async fn simulate(options: Options, out: &mut dyn Write, stop: &Cancellation
     }
 }
 
+/// Serves a simulated Guesty until stopped.
+async fn guesty(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
+    use fixtures::{guesty, stays};
+    // The listings are spread over four managers.
+    let listings = options.properties.saturating_mul(4);
+    let shape = stays::Shape { seed: options.seed, listings, stays: options.units, now: SystemClock.now() };
+    let world = stays::Shared::new(stays::Stays::new(shape));
+    let port = (options.port != 0).then_some(options.port);
+    let windows = Some([15, 120, 5000]);
+    let settings = guesty::Options { port, windows, ..guesty::Options::default() };
+    let simulator = guesty::Simulator::start(world.clone(), settings).await?;
+    print(out, format_args!("# a simulated Guesty of {} listings; its credentials are invented", options.properties))?;
+    for (name, value) in [
+        ("GUESTY_BASE_URL", simulator.base_url()),
+        ("GUESTY_TOKEN_URL", simulator.token_url()),
+        ("GUESTY_CLIENT_ID", simulator.client_id().to_owned()),
+        ("GUESTY_CLIENT_SECRET", simulator.client_secret().to_owned()),
+    ] {
+        print(out, format_args!("export {name}='{value}'"))?;
+    }
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    minute.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(End::Done),
+            _ = minute.tick() => {
+                let mut world = world.lock();
+                world.now = SystemClock.now();
+                let changes = (0..options.changes).filter_map(|_| world.mutate()).count();
+                drop(world);
+                if changes > 0 {
+                    print(out, format_args!("# {changes} changes"))?;
+                }
+            }
+        }
+    }
+}
+
 /// Writes a generated file.
 pub fn generate(options: GenerateOptions) -> Result<End> {
     let GeneratedKind::Mits = options.kind;
@@ -142,7 +185,7 @@ pub fn generate(options: GenerateOptions) -> Result<End> {
     Ok(End::Done)
 }
 
-/// The built-in pipelines, pointed at the simulators. Secrets go into files of their own, as a user's would.
+/// The built-in pipelines of ResMan, pointed at the simulator. Secrets go into files of their own, as a user's would.
 pub fn write_specs(dir: &Path, simulator: &Simulator, lake: &Path) -> Result<PathBuf> {
     let failed = |e: std::io::Error| Fault::user(format!("`{}` cannot be written", dir.display())).because(e);
     let specs = dir.join("specs");
@@ -158,6 +201,9 @@ pub fn write_specs(dir: &Path, simulator: &Simulator, lake: &Path) -> Result<Pat
             .and_then(|t| {
                 serde_json::to_value(t).map_err(|e| Fault::us("a built-in pipeline has no JSON form").because(e))
             })?;
+        if table["source"]["connector"] != "resman" {
+            continue;
+        }
         let mut faults = Vec::new();
         spec::interpolate(&mut table, "", &mut faults, &|name| {
             variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())

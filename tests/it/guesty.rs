@@ -30,7 +30,7 @@ const SIGNING: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
 impl Account {
     async fn new(seed: u64, api: &str, options: Options) -> Self {
         let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
-        let world = Shared::new(Stays::new(Shape { seed, listings: 12, stays: 10, now }));
+        let world = Shared::new(Stays::new(Shape { seed, listings: 12, stays: 16, now }));
         let sim = Simulator::start(world, options).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let secret = |name: &str, value: &str| {
@@ -282,7 +282,15 @@ async fn what_was_read_is_what_is_there_after_any_changes() {
             let mut world = account.world().lock();
             let place = format!("seed {seed}, {api}, pages of {page}, round {round}");
             let today = world.now.date_naive();
-            same(&table.told(), &truth(&world, api == "v3", &options, today), &place);
+            let (mut told, mut truth) = (table.told(), truth(&world, api == "v3", &options, today));
+            if round > 0 {
+                // What is over and done is not looked at again, and nobody says that it was deleted.
+                let open = (today - Days::new(2)).to_string();
+                told.retain(|_, row| row["check_out"] >= open);
+                truth.retain(|_, row| row["check_out"] >= open);
+            }
+            assert!(truth.len() > 8, "{place}: there is little to compare");
+            same(&told, &truth, &place);
             for _ in 0..if round == 6 { 0 } else { 40 } {
                 world.mutate();
             }
@@ -409,7 +417,7 @@ async fn a_time_in_the_past_is_read_alone() {
     let account = Account::new(5, "legacy", Options::default()).await.with("page_size", 7);
     let (from, until) = {
         let now = account.world().lock().now;
-        (now - TimeDelta::days(30), now - TimeDelta::days(10))
+        (now - TimeDelta::days(75), now - TimeDelta::days(15))
     };
     let reading = whole(&*account.open().await, Read::Backfill { from, until }).await;
     let mut table = Table::default();
@@ -528,7 +536,7 @@ async fn processes_share_one_token() {
 async fn no_call_is_refused_for_coming_too_fast() {
     for limits in [json!({}), json!({ "calls_per_sec": 1000, "burst": 100 })] {
         let options = Options { windows: Some([15, 120, 5000]), ..Options::default() };
-        let account = Account::new(2, "legacy", options).await.with("page_size", 6).with("limits", limits.clone());
+        let account = Account::new(2, "legacy", options).await.with("page_size", 4).with("limits", limits.clone());
         whole(&*account.open().await, Read::Changes { since: None }).await;
         let requests = account.sim.requests();
         assert!(requests.len() > 20, "{} calls prove little", requests.len());

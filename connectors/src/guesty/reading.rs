@@ -402,8 +402,11 @@ impl Guesty {
             let shown: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
             let mut changed = Vec::new();
             for reservation in page.reservations {
+                // Lists are cut by instants, a little wider than by local days: what is over there is no news.
+                let over = matches!(scope, Scope::Leaving(day) if reservation.until().is_some_and(|until| until < day))
+                    && !state.open.contains_key(&reservation.id);
                 // The part of a page that comes again is known already, also where nothing remembers it.
-                if reservation.id.as_str() > way.after.as_str() {
+                if reservation.id.as_str() > way.after.as_str() && !over {
                     way.booked_there |= reservation.get("platform").is_some_and(|p| p == "bookingCom");
                     changed.extend(news(state, reservation, horizon, out)?);
                 }
