@@ -276,7 +276,12 @@ async fn what_was_read_is_what_is_there_after_any_changes() {
             }
             // A fresh source each time: all that is remembered is in the cursor.
             let reading = whole(&*account.open().await, Read::Changes { since: since.clone() }).await;
-            gone += reading.rows.iter().filter(|(_, row)| row.contains_key("presence")).count();
+            for (_, row) in reading.rows.iter().filter(|(_, row)| row.contains_key("presence")) {
+                let last = row.get("reservation_id").and_then(|id| table.stays.get(&(id.clone(), "0".to_owned())));
+                let last = last.and_then(|row| row.get("updated_at"));
+                assert!(last.is_none_or(|last| row["updated_at"] > *last), "a late change would undo it");
+                gone += 1;
+            }
             table.apply(&reading);
             since = reading.cursors.last().cloned();
             let mut world = account.world().lock();

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use catalog::{Clock, Env, Fault, Issued, Issuer, Result, Retry, SafeUrl, Tokens};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use http::{Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -38,6 +39,8 @@ pub(super) struct Api {
     client_secret: SecretString,
     base: Url,
     clock: Arc<dyn Clock>,
+    /// How far the vendor's clock is ahead of ours, in milliseconds, as its last answer told.
+    ahead_ms: AtomicI64,
     /// Items of a page.
     pub(super) page: usize,
 }
@@ -95,6 +98,7 @@ impl Api {
             client_secret,
             base,
             clock: env.clock.clone(),
+            ahead_ms: AtomicI64::new(0),
             page: config.page_size.clamp(1, PAGE),
         })
     }
@@ -131,7 +135,10 @@ impl Api {
                     if let Some(body) = parse(&answer.body) {
                         let date = answer.headers.get(header::DATE).and_then(|date| date.to_str().ok());
                         let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
-                        let at = date.map_or_else(|| self.clock.now(), |date| date.to_utc());
+                        let at = date.map_or_else(|| self.now(), |date| date.to_utc());
+                        if date.is_some() {
+                            self.ahead_ms.store((at - self.clock.now()).num_milliseconds(), Ordering::Relaxed);
+                        }
                         return Ok(Answered { body, at });
                     }
                     if std::mem::replace(&mut repeated, true) {
@@ -169,7 +176,7 @@ impl Api {
         Ok(Page { items, more, at: answer.at })
     }
 
-    /// One object, or `None` when the vendor does not know it, and the vendor's time.
+    /// One object, or `None` when the vendor does not know it, and the vendor's time, at most a second late.
     pub(super) async fn object(
         &self,
         path: &[&str],
@@ -178,14 +185,15 @@ impl Api {
         match self.get(path, query, |body| serde_json::from_slice::<Box<RawValue>>(body).ok()).await {
             Ok(answer) if answer.body.get().starts_with('{') => Ok((Some(answer.body), answer.at)),
             Ok(_) => Err(strange(path)),
-            Err(Refusal { cause: Cause::Status(StatusCode::NOT_FOUND, _), .. }) => Ok((None, self.clock.now())),
+            Err(Refusal { cause: Cause::Status(StatusCode::NOT_FOUND, _), .. }) => Ok((None, self.now())),
             Err(refusal) => Err(refusal.fault),
         }
     }
 
-    /// The time where no answer tells the vendor's.
+    /// The vendor's time now. Its answers tell it in whole seconds: this is never behind it, so that what is found gone
+    /// is younger than the last change that it saw.
     pub(super) fn now(&self) -> DateTime<Utc> {
-        self.clock.now()
+        self.clock.now() + TimeDelta::milliseconds(self.ahead_ms.load(Ordering::Relaxed) + 1000)
     }
 }
 

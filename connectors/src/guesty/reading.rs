@@ -327,6 +327,8 @@ impl Guesty {
             };
             let Some(next) = next else { break };
             (way.step, way.skip, way.after) = (next, 0, String::new());
+            // The last page of a step is a page like the others.
+            out.page(&State { under_way: Some(way.clone()), ..state.clone() }, paced).await?;
         }
         if first {
             state.scanned_at = Some(way.started);
