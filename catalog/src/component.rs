@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::quota::LocalQuota;
-use crate::{Clock, Fault, Quota, Result, SystemClock};
+use crate::token::LocalTokens;
+use crate::{Clock, Fault, Quota, Result, SystemClock, Tokens};
 
 /// What a component may use of the world.
 #[derive(Debug, Clone)]
@@ -19,13 +20,20 @@ pub struct Env {
     pub clock: Arc<dyn Clock>,
     /// The shared call budgets.
     pub quota: Arc<dyn Quota>,
+    /// The shared access tokens.
+    pub tokens: Arc<dyn Tokens>,
     /// The name of the connection, as the pipeline file gives it. Rows of an account-wide list carry it as their scope.
     pub connection: String,
 }
 
 impl Default for Env {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), quota: Arc::new(LocalQuota::default()), connection: "default".to_owned() }
+        Self {
+            clock: Arc::new(SystemClock),
+            quota: Arc::new(LocalQuota::default()),
+            tokens: Arc::new(LocalTokens::default()),
+            connection: "default".to_owned(),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use url::Url;
 
-use crate::{Blame, Budget, Clock, Env, Fault, Quota, Result, Retry, SafeUrl};
+use crate::{Blame, Budget, Clock, Env, Fault, Quota, Result, Retry, SafeUrl, Window};
 
 /// How a vendor's account may be called. Every connector that calls one takes these settings.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -26,6 +26,10 @@ pub struct Limits {
     pub calls_per_sec: u32,
     /// Calls that may go out back to back after a pause.
     pub burst: u32,
+    /// Calls in any minute, where the vendor counts them.
+    pub calls_per_min: Option<u32>,
+    /// Calls in any hour, where the vendor counts them.
+    pub calls_per_hour: Option<u32>,
     /// Calls under way at once in this process.
     pub parallel: u32,
     /// Seconds until a call is given up.
@@ -47,6 +51,8 @@ impl Default for Limits {
         Self {
             calls_per_sec: 5,
             burst: 5,
+            calls_per_min: None,
+            calls_per_hour: None,
             parallel: 1,
             timeout_secs: 60,
             connect_timeout_secs: 10,
@@ -77,6 +83,10 @@ impl Limits {
             per: Duration::from_secs(1),
             burst: self.burst.max(1),
             parallel: self.parallel.max(1),
+            wider: [
+                self.calls_per_min.map(|calls| Window { calls, per: Duration::from_secs(60) }),
+                self.calls_per_hour.map(|calls| Window { calls, per: Duration::from_secs(3600) }),
+            ],
         }
     }
 }
@@ -276,6 +286,9 @@ impl Client {
             };
             Failed::again(cause, fault.because(error.without_url()))
         })?;
+        if let Some(pause) = exhausted(response.headers()) {
+            self.quota.pause(&self.account, &self.limits.budget(), pause).await.map_err(ours)?;
+        }
         if response.status().is_success() {
             return Ok((response, slot));
         }
@@ -375,6 +388,18 @@ impl Failed {
     }
 }
 
+/// How long an account has to be silent whose answer says that nothing is left of a window. The hour is not waited for:
+/// past the minute a refusal names the time that is really left.
+fn exhausted(headers: &HeaderMap) -> Option<Duration> {
+    let used_up = |window: &str| {
+        let left = headers.get(format!("x-ratelimit-remaining-{window}"))?.to_str().ok()?;
+        left.trim().parse::<f64>().ok().filter(|left| *left <= 0.0)
+    };
+    [("hour", 60), ("minute", 60), ("second", 1)]
+        .into_iter()
+        .find_map(|(window, secs)| used_up(window).map(|_| Duration::from_secs(secs)))
+}
+
 fn broken(place: &SafeUrl, error: reqwest::Error) -> Refusal {
     let what = if error.is_timeout() { "stalled" } else { "broke off" };
     Refusal {
@@ -459,6 +484,21 @@ mod tests {
         assert_eq!(wait("Wed, 01 Jul 2026 10:01:00 GMT"), Some(60));
         assert_eq!(wait("Wed, 01 Jul 2026 09:00:00 GMT"), Some(0), "a date that has passed is no wait");
         assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn an_empty_window_is_a_pause() {
+        let pause = |headers: &[(&'static str, &'static str)]| {
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)));
+            exhausted(&headers.collect()).map(|pause| pause.as_secs())
+        };
+        assert_eq!(pause(&[("x-ratelimit-remaining-second", "3"), ("x-ratelimit-remaining-minute", "1")]), None);
+        assert_eq!(pause(&[("x-ratelimit-remaining-second", "0"), ("x-ratelimit-remaining-minute", "1")]), Some(1));
+        assert_eq!(pause(&[("x-ratelimit-remaining-second", "0"), ("x-ratelimit-remaining-minute", " 0 ")]), Some(60));
+        assert_eq!(pause(&[("x-ratelimit-remaining-hour", "-1")]), Some(60));
+        assert_eq!(pause(&[("x-ratelimit-remaining-second", "many")]), None);
     }
 
     #[test]

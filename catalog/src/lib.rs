@@ -19,6 +19,7 @@ pub mod slice;
 #[cfg(feature = "store")]
 pub mod store;
 pub mod telemetry;
+pub mod token;
 pub mod xml;
 
 pub use clock::{Clock, SystemClock, TestClock};
@@ -26,6 +27,7 @@ pub use component::{Component, Entry, Env};
 pub use cursor::Cursor;
 pub use dataset::{Column, Dataset, Kind, WriteMode};
 pub use fault::{Blame, Fault, Result, Retry};
-pub use quota::{Budget, Quota};
+pub use quota::{Budget, Quota, Window};
 pub use secret::{SafeUrl, SecretRef};
 pub use slice::{Note, Receipt, Reject, RejectKind, Slice, SliceId};
+pub use token::{Issued, Issuer, Tokens};

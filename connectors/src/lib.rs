@@ -6,6 +6,7 @@
 use catalog::Entry;
 
 mod emit;
+pub mod guesty;
 pub mod hostaway;
 mod managers;
 pub mod mits;
@@ -21,6 +22,7 @@ pub use webhook::{Decoded, Delivery, Refused, Webhook};
 
 /// Every connector, in the order of `propflow list`.
 pub static ALL: &[Entry<dyn Source>] = &[
+    Entry::of::<guesty::Guesty>(),
     Entry::of::<hostaway::Hostaway>(),
     Entry::of::<mits::Mits>(),
     Entry::of::<ownerrez::OwnerRez>(),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use catalog::quota::LocalQuota;
-use catalog::store::{PgQuota, connect, migrate};
+use catalog::store::{PgQuota, PgTokens, connect, migrate};
+use catalog::token::LocalTokens;
 use catalog::{Clock, Fault, Result, SystemClock};
 use connectors::Read;
 use serde_json::{Map, Value};
@@ -142,6 +143,10 @@ impl App {
             quota: match database {
                 Some(d) => Arc::new(PgQuota::new(d.pool.clone())),
                 None => Arc::new(LocalQuota::default()),
+            },
+            tokens: match database {
+                Some(d) => Arc::new(PgTokens::new(d.pool.clone())),
+                None => Arc::new(LocalTokens::default()),
             },
             observer: self.observer.clone(),
         }

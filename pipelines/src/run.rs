@@ -13,7 +13,7 @@ use arrow::compute::filter_record_batch;
 use catalog::slice::Scope;
 use catalog::store::runs::{self, Status};
 use catalog::{
-    Clock, Cursor, Dataset, Env, Fault, Note, Quota, Receipt, Reject, RejectKind, Result, Retry, Slice, SliceId,
+    Clock, Cursor, Dataset, Env, Fault, Note, Quota, Receipt, Reject, RejectKind, Result, Retry, Slice, SliceId, Tokens,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use connectors::{Event, Read, Request, Source, Stream, guarded};
@@ -40,6 +40,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// The shared call budgets.
     pub quota: Arc<dyn Quota>,
+    /// The shared access tokens.
+    pub tokens: Arc<dyn Tokens>,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
 }
@@ -438,5 +440,10 @@ impl Lease {
 
 /// What a source may use, for one connection.
 pub fn env(world: &World, connection: &str) -> Env {
-    Env { clock: world.clock.clone(), quota: world.quota.clone(), connection: connection.to_owned() }
+    Env {
+        clock: world.clock.clone(),
+        quota: world.quota.clone(),
+        tokens: world.tokens.clone(),
+        connection: connection.to_owned(),
+    }
 }

@@ -12,7 +12,7 @@ use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::people::{PeopleShape, write_people};
 use fixtures::resman::{Options as ResManOptions, Simulator};
 use fixtures::world::{Shape, World};
-use fixtures::{hostaway, ownerrez, stays};
+use fixtures::{guesty, hostaway, ownerrez, stays};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,9 @@ pub struct Options {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Vendor {
+    /// Listings and bookings; `--properties` is the number of listings, `--units` of stays of each
+    Guesty,
+    /// Properties and units
     Resman,
     Ownerrez,
     Hostaway,
@@ -155,7 +158,7 @@ async fn simulate_channel(options: Options, out: &mut dyn Write, stop: &Cancella
     let port = (options.port != 0).then_some(options.port);
     let latency = Duration::from_millis(options.latency_ms);
     // Held until the end: dropping one closes its port.
-    let (_ownerrez, _hostaway, variables);
+    let (_ownerrez, _hostaway, _guesty, variables);
     if let Vendor::Hostaway = options.vendor {
         let settings = hostaway::Options { port, latency, ..hostaway::Options::default() };
         let simulator = hostaway::Simulator::start(shared.clone(), settings).await?;
@@ -168,6 +171,16 @@ async fn simulate_channel(options: Options, out: &mut dyn Write, stop: &Cancella
             ("HOSTAWAY_CALLS_PER_SEC", "1000".to_owned()),
         ];
         _hostaway = simulator;
+    } else if let Vendor::Guesty = options.vendor {
+        let settings = guesty::Options { port, windows: Some([15, 120, 5000]), ..guesty::Options::default() };
+        let simulator = guesty::Simulator::start(shared.clone(), settings).await?;
+        variables = vec![
+            ("GUESTY_BASE_URL", simulator.base_url()),
+            ("GUESTY_TOKEN_URL", simulator.token_url()),
+            ("GUESTY_CLIENT_ID", simulator.client_id().to_owned()),
+            ("GUESTY_CLIENT_SECRET", simulator.client_secret().to_owned()),
+        ];
+        _guesty = simulator;
     } else {
         let settings = ownerrez::Options { port, latency, ..ownerrez::Options::default() };
         let simulator = ownerrez::Simulator::start(shared.clone(), settings).await?;
@@ -235,7 +248,7 @@ pub fn generate(options: GenerateOptions) -> Result<End> {
     Ok(End::Done)
 }
 
-/// The built-in pipelines, pointed at the simulators. Secrets go into files of their own, as a user's would.
+/// The built-in pipelines of ResMan, pointed at the simulator. Secrets go into files of their own, as a user's would.
 pub fn write_specs(dir: &Path, simulator: &Simulator, lake: &Path) -> Result<PathBuf> {
     let failed = |e: std::io::Error| Fault::user(format!("`{}` cannot be written", dir.display())).because(e);
     let specs = dir.join("specs");
@@ -251,6 +264,9 @@ pub fn write_specs(dir: &Path, simulator: &Simulator, lake: &Path) -> Result<Pat
             .and_then(|t| {
                 serde_json::to_value(t).map_err(|e| Fault::us("a built-in pipeline has no JSON form").because(e))
             })?;
+        if table["source"]["connector"] != "resman" {
+            continue;
+        }
         let mut faults = Vec::new();
         spec::interpolate(&mut table, "", &mut faults, &|name| {
             variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 /// The pipelines that come with propflow, by file name.
 const BUILT_IN: &[(&str, &str)] = &[
+    ("guesty_bookings.toml", include_str!("../specs/guesty_bookings.toml")),
     ("hostaway_bookings.toml", include_str!("../specs/hostaway_bookings.toml")),
     ("ownerrez_bookings.toml", include_str!("../specs/ownerrez_bookings.toml")),
     ("resman_inventory.toml", include_str!("../specs/resman_inventory.toml")),

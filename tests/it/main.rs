@@ -6,6 +6,7 @@ mod conformance;
 mod contacts;
 mod functions;
 mod hostaway;
+mod guesty;
 mod jobs;
 mod lake;
 mod leads;

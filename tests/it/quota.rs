@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use catalog::quota::LocalQuota;
 use catalog::store::PgQuota;
-use catalog::{Budget, Quota};
+use catalog::{Budget, Quota, Window};
 use kit::db::TestDb;
 
 /// Books `calls` places from several tasks at once and gives the instants, in seconds since the start, at which the
@@ -51,7 +51,7 @@ async fn processes_on_one_database_share_the_budget() {
     let other = catalog::store::connect(&db.url, 4).await.unwrap();
     let keepers: Vec<Arc<dyn Quota>> =
         vec![Arc::new(PgQuota::new(db.pool.clone())), Arc::new(PgQuota::new(other.clone()))];
-    let budget = Budget { calls: 50, per: Duration::from_secs(1), burst: 5, parallel: 1 };
+    let budget = Budget { calls: 50, per: Duration::from_secs(1), burst: 5, parallel: 1, wider: [None; 2] };
     holds(&book(keepers.clone(), budget, 300).await, &budget);
     // Another account has a budget of its own.
     assert_eq!(keepers[0].book("vendor/2", &budget).await.unwrap(), Duration::ZERO);
@@ -64,8 +64,52 @@ async fn processes_on_one_database_share_the_budget() {
 #[tokio::test]
 async fn a_process_without_a_database_keeps_the_same_budget() {
     let keeper: Arc<dyn Quota> = Arc::new(LocalQuota::default());
-    let budget = Budget { calls: 100, per: Duration::from_secs(1), burst: 10, parallel: 1 };
+    let budget = Budget { calls: 100, per: Duration::from_secs(1), burst: 10, parallel: 1, wider: [None; 2] };
     holds(&book(vec![keeper.clone()], budget, 300).await, &budget);
     keeper.pause("vendor/1", &budget, Duration::from_secs(60)).await.unwrap();
     assert!(keeper.book("vendor/1", &budget).await.unwrap() > Duration::from_secs(55));
+}
+
+/// No stretch of time as long as a window sees more calls than it allows, whoever books, and the narrow window holds too.
+fn fits(due: &[f64], budget: &Budget) {
+    let narrow = Window { calls: budget.calls + budget.burst, per: budget.per };
+    for window in budget.wider.into_iter().flatten().chain([narrow]) {
+        let per = window.per.as_secs_f64();
+        for (i, from) in due.iter().enumerate() {
+            let inside = due[i..].iter().take_while(|at| **at < from + per - 0.02).count();
+            assert!(inside <= window.calls as usize, "{inside} calls in {per} s, of {} allowed", window.calls);
+        }
+    }
+}
+
+#[tokio::test]
+async fn wider_windows_hold_over_any_stretch_of_time() {
+    let db = TestDb::new().await;
+    let other = catalog::store::connect(&db.url, 4).await.unwrap();
+    let shared: Vec<Arc<dyn Quota>> =
+        vec![Arc::new(PgQuota::new(db.pool.clone())), Arc::new(PgQuota::new(other.clone()))];
+    let window = |calls, secs| Some(Window { calls, per: Duration::from_secs(secs) });
+    // As Guesty counts: a second, a minute, an hour.
+    let budget = Budget {
+        calls: 10,
+        per: Duration::from_secs(1),
+        burst: 4,
+        parallel: 1,
+        wider: [window(120, 60), window(5000, 3600)],
+    };
+    for keepers in [shared.clone(), vec![Arc::new(LocalQuota::default()) as Arc<dyn Quota>]] {
+        // Two hours of calls, booked at once: nobody has to wait for them here.
+        let due = book(keepers.clone(), budget, 1500).await;
+        fits(&due, &budget);
+        let last = due[due.len() - 1];
+        assert!(last < 1500.0 / (120.0 * 0.7 / 60.0), "{last} s is far slower than the minute allows");
+        assert!(due[20] < 3.0, "a short reading does not wait for the wide windows");
+        keepers[0].pause("vendor/1", &budget, Duration::from_secs(7200)).await.unwrap();
+        assert!(keepers[0].book("vendor/1", &budget).await.unwrap() > Duration::from_secs(7190));
+    }
+    // An account whose windows were set later goes on from its narrow one.
+    let narrow = Budget { wider: [None; 2], ..budget };
+    shared[0].book("vendor/3", &narrow).await.unwrap();
+    assert!(shared[1].book("vendor/3", &budget).await.unwrap() < Duration::from_secs(1));
+    other.close().await;
 }

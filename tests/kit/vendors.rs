@@ -3,14 +3,16 @@
 use std::io::Write;
 
 use fixtures::desk;
+use fixtures::guesty;
 use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::resman::{Misbehaviour, Options, Rule, Simulator};
+use fixtures::stays;
 use fixtures::world::{Shape, World};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::channel::world;
-use crate::rig::today;
+use crate::rig::{now, today};
 
 /// What a vendor can be told to do wrong, whatever its protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,7 @@ pub struct Vendor {
 
 #[derive(Debug)]
 enum Kind {
+    Guesty(guesty::Simulator),
     ResMan(Simulator),
     OwnerRez(fixtures::ownerrez::Simulator),
     Hostaway(fixtures::hostaway::Simulator),
@@ -104,6 +107,29 @@ impl Vendor {
                 let secrets = vec![credentials.api_key.clone()];
                 Self { settings, secrets, remote: true, kind: Kind::ResMan(simulator), _dir: dir }
             }
+            "guesty" => {
+                let world = stays::Stays::new(stays::Shape { seed: 3, listings: 8, stays: 8, now: now() });
+                let options = guesty::Options::default();
+                let simulator = guesty::Simulator::start(stays::Shared::new(world), options).await.unwrap();
+                let secret = |name: &str, value: &str| {
+                    let path = dir.path().join(name);
+                    std::fs::write(&path, value).unwrap();
+                    format!("file:{}", path.display())
+                };
+                let settings = json!({
+                    "base_url": simulator.base_url(),
+                    "token_url": simulator.token_url(),
+                    "client_id": secret("id", simulator.client_id()),
+                    "client_secret": secret("secret", simulator.client_secret()),
+                    "page_size": 10,
+                    "limits": {
+                        "calls_per_sec": 100_000, "burst": 1000, "calls_per_min": 10_000_000,
+                        "calls_per_hour": 10_000_000, "backoff_ms": 1,
+                    },
+                });
+                let secrets = vec![simulator.client_secret().to_owned(), "TOKEN-".to_owned()];
+                Self { settings, secrets, remote: true, kind: Kind::Guesty(simulator), _dir: dir }
+            }
             "mits" => {
                 let path = dir.path().join("feed.xml");
                 let mut feed = Vec::new();
@@ -123,6 +149,21 @@ impl Vendor {
     /// Makes the vendor do something wrong from now on.
     pub fn misbehave(&self, wrong: Wrong) {
         match &self.kind {
+            Kind::Guesty(simulator) => {
+                use guesty::{Misbehaviour, Rule};
+                // The token is one call of many: what goes wrong has to go wrong with data too.
+                simulator.misbehave(match wrong {
+                    Wrong::Credentials => Rule::on("*", Misbehaviour::Status(401)),
+                    Wrong::Down => Rule::on("/v1/*", Misbehaviour::Status(503)),
+                    Wrong::Shaky => Rule::on("/v1/*", Misbehaviour::Status(502)).every(5).times(3),
+                    Wrong::Busy => {
+                        let retry_after = "0".to_owned();
+                        Rule::on("/v1/*", Misbehaviour::TooManyRequests { retry_after }).every(5).times(3)
+                    }
+                    Wrong::Cut => Rule::on("/v1/*", Misbehaviour::CutBody),
+                    Wrong::Garbage => Rule::on("/v1/*", Misbehaviour::Html),
+                });
+            }
             Kind::ResMan(simulator) => {
                 let rule = match wrong {
                     Wrong::Credentials => Rule::on("*", Misbehaviour::Unauthorized),

@@ -9,6 +9,8 @@ pub mod outbox;
 pub mod pg;
 pub mod quota;
 pub mod runs;
+pub mod tokens;
 
 pub use pg::{connect, migrate};
 pub use quota::PgQuota;
+pub use tokens::PgTokens;

@@ -25,6 +25,17 @@ impl PgQuota {
 #[async_trait]
 impl Quota for PgQuota {
     async fn book(&self, account: &str, budget: &Budget) -> Result<Duration> {
+        if budget.wider.iter().any(Option::is_some) {
+            let (intervals, tolerances): (Vec<f64>, Vec<f64>) = budget.paces().into_iter().unzip();
+            let wait: f64 = sqlx::query_scalar("select ops.book($1, $2, $3)")
+                .bind(account)
+                .bind(intervals)
+                .bind(tolerances)
+                .fetch_one(&self.pool)
+                .await
+                .map_err(|e| fault("cannot book a call in the shared quota", e))?;
+            return Ok(Duration::from_secs_f64(wait.max(0.0)));
+        }
         let interval = budget.interval().as_secs_f64();
         let tolerance = budget.tolerance().as_secs_f64();
         let wait: f64 = sqlx::query_scalar(
