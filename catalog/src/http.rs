@@ -11,8 +11,8 @@ use http::{HeaderMap, StatusCode, header};
 use reqwest::{Method, Request, RequestBuilder};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 use serde::{Deserialize, Deserializer};
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use url::Url;
 
@@ -66,7 +66,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Reads limits whose pace is the vendor's own where the settings do not say another.
-    pub(crate) fn with_pace<'de, D: Deserializer<'de>>(
+    pub fn with_pace<'de, D: Deserializer<'de>>(
         deserializer: D,
         calls_per_sec: u32,
         burst: u32,

@@ -5,8 +5,8 @@
 mod conformance;
 mod contacts;
 mod functions;
-mod hostaway;
 mod guesty;
+mod hostaway;
 mod jobs;
 mod lake;
 mod leads;
