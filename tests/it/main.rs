@@ -6,6 +6,7 @@ mod conformance;
 mod functions;
 mod jobs;
 mod lake;
+mod matching;
 mod mits;
 mod models;
 mod parquet;
