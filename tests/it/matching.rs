@@ -11,8 +11,8 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use transforms::matching::{
-    Attribute, Chunk, Columns, Decision, Index, Person, Population, Profile, Quality, Record, Resolved, Rule, Scorer, decide,
-    find, resolve,
+    Attribute, Chunk, Columns, Decision, Index, Person, Population, Profile, Quality, Record, Resolved, Rule, Scorer,
+    decide, find, resolve,
 };
 
 fn known(value: &str) -> Option<&str> {
@@ -279,7 +279,9 @@ fn a_copy_joins_and_an_id_is_taken_once() {
     }
     assert!(copied > 50);
     let before = index.len();
-    for twice in [chunk([&list[0]]), chunk([&Contact { id: 1, ..list[1].clone() }, &Contact { id: 1, ..list[2].clone() }])] {
+    for twice in
+        [chunk([&list[0]]), chunk([&Contact { id: 1, ..list[1].clone() }, &Contact { id: 1, ..list[2].clone() }])]
+    {
         let fault = index.add(&twice).unwrap_err();
         assert_eq!((fault.blame, index.len()), (Blame::User, before));
     }
@@ -362,7 +364,10 @@ fn people_of_one_household_stay_apart() {
     let father = of("Hector", "1951-03-02", Some("hector.whitlock@mail.example"));
     let son = Person { family_name: Some("Whitlock Jr."), ..of("Hector", "1979-11-23", None) };
     let twins = (of("Nadia", "1990-05-17", None), of("Ines", "1990-05-17", None));
-    let couple = (of("Rosa", "1984-01-30", Some("whitlocks@mail.example")), of("Milo", "1982-08-09", Some("whitlocks@mail.example")));
+    let couple = (
+        of("Rosa", "1984-01-30", Some("whitlocks@mail.example")),
+        of("Milo", "1982-08-09", Some("whitlocks@mail.example")),
+    );
     for scorer in [Scorer::shipped(Rule::FellegiSunter), TRAINED.1.clone()] {
         for (a, b) in [(father, son), twins, couple] {
             let scored = scorer.score(&Record::new(&a, "US"), &Record::new(&b, "US"));
@@ -390,8 +395,11 @@ fn people_of_one_household_stay_apart() {
 #[test]
 fn common_mailboxes_and_names_are_weak_evidence() {
     let shipped = Scorer::shipped(Rule::FellegiSunter);
-    let of = |family| Record::new(&Person { given_name: Some("John"), family_name: Some(family), ..Person::default() }, "US");
-    let (common, rare) = (shipped.score(&of("Smith"), &of("Smith")), shipped.score(&of("Vantongeren"), &of("Vantongeren")));
+    let of = |family| {
+        Record::new(&Person { given_name: Some("John"), family_name: Some(family), ..Person::default() }, "US")
+    };
+    let (common, rare) =
+        (shipped.score(&of("Smith"), &of("Smith")), shipped.score(&of("Vantongeren"), &of("Vantongeren")));
     assert!(common.weight + 4.0 < rare.weight, "{common:?} {rare:?}");
     // Three hundred people write from one address.
     let mut chunk = Chunk::default();
@@ -447,10 +455,12 @@ async fn one_record_finds_its_people_with_reasons() {
         assert!(others.iter().all(|m| m.decision >= Decision::Review && !m.scored.fields.is_empty()));
         let person_of = |id: &str| list.iter().find(|c| c.id.to_string() == id).unwrap().person;
         asked += 1;
-        found += usize::from(others.iter().any(|m| m.id != contact.id.to_string() && person_of(&m.id) == contact.person));
+        found +=
+            usize::from(others.iter().any(|m| m.id != contact.id.to_string() && person_of(&m.id) == contact.person));
     }
     assert!(found * 10 >= asked * 9, "{found} of {asked}");
-    let nobody = Record::new(&Person { given_name: Some("Xanthe"), family_name: Some("Zyx"), ..Person::default() }, "US");
+    let nobody =
+        Record::new(&Person { given_name: Some("Xanthe"), family_name: Some("Zyx"), ..Person::default() }, "US");
     assert!(find(&index, scorer, &Profile::default(), &nobody).await.unwrap().is_empty());
 }
 
