@@ -384,7 +384,7 @@ impl Scorer {
     /// How likely the levels are for one person, for strangers, for two of a household.
     pub(super) fn likelihoods(&self, compared: &Compared) -> (f64, f64, f64) {
         let (mut same, mut strangers, mut mates) = (1.0, 1.0, 1.0);
-        for at in 0..FIELDS {
+        for (at, shared) in SHARED.into_iter().enumerate() {
             let level = compared.levels[at];
             if level == MISSING {
                 continue;
@@ -395,7 +395,7 @@ impl Scorer {
             strangers *= u;
             // A family does not give one name twice, unless from father to son.
             let chance = if at == Field::Given as usize && level < 5 { 0.4 * u } else { u };
-            mates *= SHARED[at] * m + (1.0 - SHARED[at]) * chance;
+            mates *= shared * m + (1.0 - shared) * chance;
         }
         (same, strangers, mates)
     }

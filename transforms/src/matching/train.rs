@@ -120,7 +120,7 @@ fn learn(scorer: &mut Scorer, population: &Population, own: &[u32], blocks: &Blo
     let mut candidates: Vec<Compared> = parallel(portions.len(), |at| {
         let mut found = Vec::new();
         blocks.each_pair(portions[at].clone(), |a, b| {
-            if scattered(a, b) % step == 0 {
+            if scattered(a, b).is_multiple_of(step) {
                 found.push(compared(a, b));
             }
         });
