@@ -34,8 +34,8 @@ pub struct Options {
     /// The column of ids, unique over all files
     #[arg(long, value_name = "COLUMN", default_value = "id")]
     id: String,
-    /// Which column holds what, such as given_name=first,street=number+road; without it, columns of these names: given_name,
-    /// family_name, name, email, phone, birth_date, street, city, state, postcode
+    /// Which column holds what, such as `given_name=first,street=number+road`; without it, columns of these names:
+    /// `given_name`, `family_name`, `name`, `email`, `phone`, `birth_date`, `street`, `city`, `state`, `postcode`
     #[arg(long, value_name = "WHAT=COLUMN,…", value_delimiter = ',')]
     columns: Vec<String>,
     /// Where clusters go, as .csv or .parquet; without it to standard output as CSV

@@ -337,3 +337,56 @@ fn documentation_is_what_the_catalog_says() {
         assert_eq!(home.ok(&["docs", page]), written, "run `just docs`");
     }
 }
+
+#[test]
+fn people_are_matched_in_files() {
+    let home = Home::new();
+    home.ok(&["generate", "people", "--rows", "900", "--seed", "3", "--out", "all.csv"]);
+    let matched = ["match", "all.csv", "--truth", "person", "--out", "clusters.csv", "--json"];
+    let told: serde_json::Value = serde_json::from_str(&home.ok(&matched)).unwrap();
+    assert!(told["quality"]["f1"].as_f64().unwrap() > 0.9, "{told}");
+    let read = |name: &str| std::fs::read_to_string(home.path().join(name)).unwrap();
+    let clusters = read("clusters.csv");
+    assert!(clusters.starts_with("id,cluster_id\n") && clusters.lines().count() == 901);
+    assert_eq!(
+        home.ok(&[
+            "match",
+            "all.csv",
+            "--columns",
+            "given_name=given_name,family_name=family_name,email=email,\
+        phone=phone,birth_date=birth_date,street=street,city=city,state=state,postcode=postcode"
+        ]),
+        clusters
+    );
+    home.ok(&["match", "all.csv", "--out", "clusters.parquet"]);
+    let counted = home.ok(&["sql", "select count(*) as n from 'clusters.parquet'", "--format", "csv"]);
+    assert_eq!(counted, "n\n900\n");
+    // Two rows of one person, explained without saying who it is.
+    let pair = clusters.lines().skip(1).map(|l| l.split_once(',').unwrap()).find(|(a, b)| a != b).unwrap();
+    let told = home.ok(&["match", "all.csv", "--explain", pair.0, pair.1]);
+    assert!(told.contains("the records are in one cluster") && told.contains("before looking"), "{told}");
+    // Known rows first, new ones later.
+    let rows = read("all.csv");
+    let (head, rest) = rows.split_once('\n').unwrap();
+    let cut = rest.match_indices('\n').nth(699).unwrap().0 + 1;
+    std::fs::write(home.path().join("old.csv"), format!("{head}\n{}", &rest[..cut])).unwrap();
+    home.ok(&["match", "old.csv", "--state", "people.state"]);
+    let added = home.ok(&["match", "all.csv", "--state", "people.state", "--out", "now.csv", "--json"]);
+    let added: serde_json::Value = serde_json::from_str(&added).unwrap();
+    assert_eq!((&added["known"], &added["added"]), (&serde_json::json!(700), &serde_json::json!(200)));
+    assert_eq!(read("now.csv").lines().count(), 901);
+    for (wrong, said) in [
+        (&["match", "all.csv", "--id", "idd"][..], "Did you mean `id`?"),
+        (&["match", "all.csv", "--columns", "email=emial"], "Did you mean `email`?"),
+        (&["match", "all.csv", "--columns", "mail=email"], "Did you mean `email`?"),
+        (&["match", "all.csv", "old.csv"], "700 ids occur more than once"),
+        (&["match", "all.csv", "--out", "clusters.txt"], "`.csv` or `.parquet`"),
+        (&["match", "all.csv", "--threshold", "7"], "is no probability"),
+        (&["match", "none.csv"], "there is no file `none.csv`"),
+        (&["match", "all.csv", "--explain", "1", "2"], "no record with one of the ids"),
+    ] {
+        let output = home.command(wrong).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && text.contains(said), "{wrong:?}: {text}");
+    }
+}

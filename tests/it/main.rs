@@ -10,6 +10,7 @@ mod hostaway;
 mod jobs;
 mod lake;
 mod leads;
+mod matching;
 mod mits;
 mod models;
 mod outbox;

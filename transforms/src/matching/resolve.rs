@@ -199,9 +199,11 @@ pub(super) fn stands_for_itself(scorer: &Scorer, profile: &Profile, view: &View<
 }
 
 /// How much speaks for two records being one person, in thousandths of a bit and within bounds. Records that only say too
-/// little to be told neither agree nor contradict.
+/// little to be told neither agree nor contradict. Two of a household contradict each other in any case: a third record
+/// that leaves out what tells them apart is like both.
 pub(super) fn agreement(scorer: &Scorer, a: &View<'_>, b: &View<'_>) -> i64 {
     const MOST_BITS: f64 = 6.0;
+    const HOUSEHOLD_BITS: f64 = 4.0;
     if scorer.rule == Rule::Seed {
         return 1;
     }
@@ -214,6 +216,9 @@ pub(super) fn agreement(scorer: &Scorer, a: &View<'_>, b: &View<'_>) -> i64 {
     if bits < 0.0 && ![Field::Birth, Field::Given, Field::Family, Field::Generation].iter().any(worst) {
         return 0;
     }
+    let (_, strangers, mates) = scorer.likelihoods(&compared);
+    let explained = bits < 0.0 && scorer.household * mates > strangers;
+    let bits = if explained { bits - HOUSEHOLD_BITS } else { bits };
     (bits * 1_000.0).round() as i64
 }
 

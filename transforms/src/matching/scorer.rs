@@ -43,7 +43,7 @@ pub struct Profile {
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { rule: Rule::FellegiSunter, merge: 0.99, review: 0.5, cluster: 0.7 }
+        Self { rule: Rule::FellegiSunter, merge: 0.999, review: 0.5, cluster: 0.7 }
     }
 }
 
@@ -221,16 +221,16 @@ const SIZE: u64 = 10_000;
 /// Pairs of one person that each record is part of, before anything is learned.
 const PAIRS_A_RECORD: f64 = 0.15;
 /// Pairs of one household that each record is part of, before anything is learned.
-const MATES_A_RECORD: f64 = 0.3;
+const MATES_A_RECORD: f64 = 0.4;
 
 /// How often levels are seen where two records are one person: counted on data of several kinds and rounded. Training
 /// starts here.
 const M: Rates = [
-    [0.78, 0.05, 0.08, 0.03, 0.01, 0.05, 0.0],
+    [0.78, 0.06, 0.08, 0.03, 0.01, 0.04, 0.0],
     [0.85, 0.08, 0.02, 0.01, 0.04, 0.0, 0.0],
     [1.0, 0.03, 0.0, 0.0, 0.0, 0.0, 0.0],
     [0.99, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0],
-    [0.87, 0.07, 0.02, 0.02, 0.02, 0.0, 0.0],
+    [0.88, 0.07, 0.02, 0.02, 0.01, 0.0, 0.0],
     [0.70, 0.08, 0.04, 0.03, 0.01, 0.14, 0.0],
     [0.72, 0.05, 0.23, 0.0, 0.0, 0.0, 0.0],
     [0.62, 0.12, 0.03, 0.05, 0.01, 0.05, 0.12],
@@ -297,7 +297,7 @@ struct Names {
 }
 
 /// How far two people of one household share a field as one person would, and not as strangers do.
-pub(super) const SHARED: [f64; FIELDS] = [0.01, 0.85, 1.0, 0.0, 0.01, 0.10, 0.40, 0.93, 0.93, 0.93];
+pub(super) const SHARED: [f64; FIELDS] = [0.02, 0.85, 1.0, 0.0, 0.03, 0.10, 0.45, 0.93, 0.93, 0.93];
 
 /// A pair's levels, how common the compared values are, and how likely strangers reach each level by chance.
 #[derive(Debug, Clone, Copy)]
@@ -384,7 +384,7 @@ impl Scorer {
     /// How likely the levels are for one person, for strangers, for two of a household.
     pub(super) fn likelihoods(&self, compared: &Compared) -> (f64, f64, f64) {
         let (mut same, mut strangers, mut mates) = (1.0, 1.0, 1.0);
-        for at in 0..FIELDS {
+        for (at, shared) in SHARED.into_iter().enumerate() {
             let level = compared.levels[at];
             if level == MISSING {
                 continue;
@@ -395,7 +395,7 @@ impl Scorer {
             strangers *= u;
             // A family does not give one name twice, unless from father to son.
             let chance = if at == Field::Given as usize && level < 5 { 0.4 * u } else { u };
-            mates *= SHARED[at] * m + (1.0 - SHARED[at]) * chance;
+            mates *= shared * m + (1.0 - shared) * chance;
         }
         (same, strangers, mates)
     }

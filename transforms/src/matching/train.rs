@@ -120,7 +120,7 @@ fn learn(scorer: &mut Scorer, population: &Population, own: &[u32], blocks: &Blo
     let mut candidates: Vec<Compared> = parallel(portions.len(), |at| {
         let mut found = Vec::new();
         blocks.each_pair(portions[at].clone(), |a, b| {
-            if scattered(a, b) % step == 0 {
+            if scattered(a, b).is_multiple_of(step) {
                 found.push(compared(a, b));
             }
         });
@@ -226,7 +226,7 @@ impl Sums {
 fn update(scorer: &mut Scorer, first: &Scorer, sums: &Sums, step: f64, all_pairs: f64, size: f64) {
     // What is known before counts as a few pairs, so that data without any does not end at nought.
     let rate = |counted: f64, known: f64| {
-        let belief = 20.0;
+        let belief = 4.0;
         (counted * step + belief * known * all_pairs / size) / (all_pairs + belief * all_pairs / size)
     };
     scorer.prior = rate(sums.same, first.prior).clamp(1e-3 / size, 20.0 / size);
