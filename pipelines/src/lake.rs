@@ -365,8 +365,13 @@ impl Table {
         if !key.is_empty() {
             let _ = write!(
                 sql,
-                "\nqualify row_number() over (partition by {} order by r.{} desc, r.{} desc) = 1",
+                "\nqualify row_number() over (partition by {} order by {}r.{} desc, r.{} desc) = 1",
                 self.columns(&key),
+                // A row never gives way to an older version of itself, however late that one came.
+                match self.dataset.version_column.as_deref().filter(|_| self.dataset.mode == WriteMode::Upsert) {
+                    Some(version) => format!("r.{} desc nulls last, ", identifier(version)),
+                    None => String::new(),
+                },
                 self.observed_at,
                 self.slice_id
             );
