@@ -16,6 +16,7 @@ pub mod progress;
 pub mod render;
 pub mod run;
 pub mod schedule;
+pub mod settle;
 pub mod show;
 pub mod simulate;
 pub mod spec;

@@ -7,6 +7,7 @@ pub mod functions;
 pub mod model;
 pub mod models;
 mod session;
+pub mod settle;
 
 pub use model::{Inputs, Model, Output, SliceInfo, run};
 pub use session::{session, session_with};

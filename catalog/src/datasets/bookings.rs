@@ -333,6 +333,19 @@ pub fn inputs() -> Vec<Dataset> {
             d
         })
         .collect();
+    let words = |name: &str, about: &str, columns: &str| {
+        Dataset::new(name, about).columns(columns.split_whitespace().map(|c| text(c, &format!("`{c}` as decided"))))
+    };
+    all.push(words(
+        "assignments",
+        "One stretch that a reservation's newest version has, and the booking that it tells of.",
+        "connection source_booking_id segment booking_id role basis removed",
+    ));
+    all.push(words(
+        "guest_assignments",
+        "One mark of a guest, and whose it is.",
+        "identity kind guest_id",
+    ));
     all.push(
         Dataset::new("settling", "One property that is settled now: its calendar is computed.")
             .columns([text("property_id", "the operator's property").key()]),

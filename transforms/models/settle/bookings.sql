@@ -63,7 +63,7 @@ with rows as (
     coalesce(a.time_zone, l.time_zone, u.time_zone, 'UTC') as zone,
     coalesce(f.check_in_time, l.check_in_time, u.check_in_time, '16:00') as arrives,
     coalesce(f.check_out_time, l.check_out_time, u.check_out_time, '11:00') as leaves,
-    a.gone_at is not null and (a.identity = 'strong' or local_date(a.gone_at, coalesce(a.time_zone, l.time_zone)) < a.check_out) as removed
+    not a.present as removed
   from slice s
   cross join anchors a
   join spans p on p.booking_id = a.booking_id
