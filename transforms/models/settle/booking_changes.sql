@@ -20,36 +20,36 @@ with both as (
   union all
   select booking_id, revision, 'dates', property_id, concat(f_check_in, '/', f_check_out), concat(check_in, '/', check_out),
     coalesce(source_updated_at, observed_at), observed_at
-  from both where not fresh and (check_in is distinct from f_check_in or check_out is distinct from f_check_out)
+  from both where not fresh and ((check_in is distinct from f_check_in) or (check_out is distinct from f_check_out))
   union all
-  select booking_id, revision, 'property', property_id, f_property, property_id, coalesce(source_updated_at, observed_at), observed_at
-  from both where not fresh and property_id is distinct from f_property
+  select booking_id, revision, 'property', property_id, f_property, property_id as after, coalesce(source_updated_at, observed_at), observed_at
+  from both where not fresh and (property_id is distinct from f_property)
   union all
   select booking_id, revision, 'listing', property_id, coalesce(f_segments, f_listing), coalesce(segments, listing_id),
     coalesce(source_updated_at, observed_at), observed_at
   from both
-  where not fresh and (segments is distinct from f_segments or (connection = f_connection and listing_id is distinct from f_listing))
+  where not fresh and ((segments is distinct from f_segments) or (connection = f_connection and (listing_id is distinct from f_listing)))
   union all
   select booking_id, revision, 'status', property_id, f_status, booking_status,
     coalesce(case when occupies then source_updated_at else cancelled_at end, observed_at), observed_at
-  from both where not fresh and booking_status is distinct from f_status
+  from both where not fresh and (booking_status is distinct from f_status)
   union all
   select booking_id, revision, 'kind', property_id, f_kind, kind, coalesce(source_updated_at, observed_at), observed_at
-  from both where not fresh and kind is distinct from f_kind
+  from both where not fresh and (kind is distinct from f_kind)
   union all
   select booking_id, revision, 'code', property_id, f_code, external_code, coalesce(source_updated_at, observed_at), observed_at
-  from both where not fresh and external_code is distinct from f_code
+  from both where not fresh and (external_code is distinct from f_code)
   union all
   select booking_id, revision, 'amount', property_id, concat(f_amount, ' ', f_currency), concat(total_amount, ' ', currency),
     coalesce(source_updated_at, observed_at), observed_at
-  from both where not fresh and (total_amount is distinct from f_amount or currency is distinct from f_currency)
+  from both where not fresh and ((total_amount is distinct from f_amount) or (currency is distinct from f_currency))
   union all
   select booking_id, revision, 'guest', property_id, concat_ws(' ', f_guest, f_guests), concat_ws(' ', guest_id, guest_count),
     coalesce(source_updated_at, observed_at), observed_at
-  from both where not fresh and (guest_id is distinct from f_guest or guest_count is distinct from f_guests)
+  from both where not fresh and ((guest_id is distinct from f_guest) or (guest_count is distinct from f_guests))
   union all
   -- A booking that turned out to be another one, or whose listing is no longer mapped.
-  select f.booking_id, f.revision + 1, 'merged', f.property_id, f.booking_id, max(n.booking_id), max(s.observed_at), max(s.observed_at)
+  select f.booking_id, f.revision + 1, 'merged', f.property_id, f.booking_id as before, max(n.booking_id), max(s.observed_at), max(s.observed_at)
   from slice s
   cross join former_bookings f
   left join bookings b on b.booking_id = f.booking_id

@@ -118,13 +118,13 @@ with rows as (
 select m.*,
   case
     when f.booking_id is null then 1
-    when m.check_in is distinct from f.check_in or m.check_out is distinct from f.check_out
-      or m.property_id is distinct from f.property_id or m.segments is distinct from f.segments
-      or (m.connection = f.connection and m.listing_id is distinct from f.listing_id)
-      or m.booking_status is distinct from f.booking_status or m.kind is distinct from f.kind
-      or m.external_code is distinct from f.external_code
-      or m.total_amount is distinct from f.total_amount or m.currency is distinct from f.currency
-      or m.guest_id is distinct from f.guest_id or m.guest_count is distinct from f.guest_count
+    when (m.check_in is distinct from f.check_in) or (m.check_out is distinct from f.check_out)
+      or (m.property_id is distinct from f.property_id) or (m.segments is distinct from f.segments)
+      or (m.connection = f.connection and (m.listing_id is distinct from f.listing_id))
+      or (m.booking_status is distinct from f.booking_status) or (m.kind is distinct from f.kind)
+      or (m.external_code is distinct from f.external_code)
+      or (m.total_amount is distinct from f.total_amount) or (m.currency is distinct from f.currency)
+      or (m.guest_id is distinct from f.guest_id) or (m.guest_count is distinct from f.guest_count)
     then coalesce(f.revision, 0) + 1
     else f.revision
   end as revision
