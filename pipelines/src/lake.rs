@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use catalog::dataset::KEY;
+use catalog::datasets::serving::QUERIES;
 use catalog::{Dataset, Fault, Result, WriteMode, datasets};
 use chrono::{DateTime, SecondsFormat, Utc};
 use datafusion::common::TableReference;
@@ -429,6 +430,10 @@ fn views(tables: &[Table], as_of: Option<DateTime<Utc>>) -> Vec<View> {
     }
     if tables.iter().any(|t| t.dataset.name == "price_history") {
         views.push(View { name: "price_changes".to_owned(), body: PRICE_CHANGES.to_owned() });
+    }
+    let known: BTreeSet<&str> = tables.iter().map(|t| t.dataset.name.as_str()).collect();
+    for query in QUERIES.iter().filter(|q| q.lake && q.inputs().iter().all(|i| known.contains(i))) {
+        views.push(View { name: identifier(query.name), body: query.over(identifier) });
     }
     views
 }

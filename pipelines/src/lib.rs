@@ -10,6 +10,7 @@ pub mod docs;
 pub mod embedded;
 pub mod jobs;
 pub mod lake;
+pub mod map;
 mod names;
 pub mod plan;
 pub mod progress;

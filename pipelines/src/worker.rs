@@ -33,11 +33,37 @@ pub struct Options {
 /// When a pipeline file has a problem: a schedule that is silently left out would be noticed by nobody.
 pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &CancellationToken) -> Result<()> {
     let plans = app.sound_plans().await?;
+    let drain = options.once;
+    let settling = plans.clone();
     let runner = Arc::new(Runner { app: app.clone(), database: database.clone() });
     let timetable = Arc::new(Timetable { plans, database: database.clone() });
     let options = jobs::Options { concurrency: options.concurrency, drain: options.once };
-    jobs::work(&database.pool, runner, timetable, app.clock.clone(), options, stop.clone()).await
+    let work = jobs::work(&database.pool, runner, timetable, app.clock.clone(), options, stop.clone());
+    if drain {
+        work.await?;
+        return app.settle(&settling, database, "schedule").await.map(|_| ());
+    }
+    tokio::select! {
+        ended = work => ended,
+        () = settle_when_due(app, &settling, database) => Ok(()),
+    }
 }
+
+/// Settles what time alone has changed, and what a worker that was killed left behind. Never ends: a fault is logged, and
+/// the next turn tries again.
+async fn settle_when_due(app: &App, plans: &[Plan], database: &Database) {
+    let mut turns = tokio::time::interval(SETTLE_EVERY);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        if let Err(fault) = app.settle(plans, database, "schedule").await {
+            tracing::error!(error = fault.chain(), "bookings could not be settled");
+        }
+    }
+}
+
+/// How often a worker looks for properties that are due.
+const SETTLE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Makes a job of every schedule as if it ticked now, and works them off.
 pub async fn run_scheduled_now(

@@ -658,18 +658,3 @@ async fn a_feed_without_terms_still_has_its_door_number_and_its_rent() {
     assert_eq!(cents(&offered["10252429"], "rent_from"), Some(149_500));
     assert!(output.rejects.iter().any(|r| r.key.ends_with("10252430") && r.reason.contains("negative")));
 }
-
-#[tokio::test]
-async fn dev_plan() {
-    for layer in ["normalise", "settle"] {
-        let folder = format!("{}/../transforms/models/{layer}", env!("CARGO_MANIFEST_DIR"));
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-            if !text.contains("source_") && layer == "normalise" { continue; }
-            match Model::parse(&text) {
-                Ok(m) => { let t = std::time::Instant::now(); if let Err(f) = m.check().await { println!("{} BAD {}", m.name, f.chain()); } else { println!("{} ok {:?}", m.name, t.elapsed()); } }
-                Err(f) => println!("BAD {}", f.chain()),
-            }
-        }
-    }
-}
