@@ -18,15 +18,15 @@ use kit::db::TestDb;
 use pipelines::app::Database;
 use pipelines::progress::Silent;
 use pipelines::run::{Job, Summary, World, run};
-use pipelines::settle::{Alone, LAYER};
-use proptest::prelude::*;
+use pipelines::settle::LAYER;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
+use sinks::memory::{Handle, MemorySink};
 use sinks::postgres::{Options, PostgresSink};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use transforms::{Inputs, SliceInfo, models};
+use transforms::models;
 
 type Wire = (&'static str, Value);
 
@@ -557,4 +557,232 @@ async fn whatever_happens_and_however_late_it_is_told_the_calendar_becomes_the_t
     for seed in [1, 2] {
         live(seed, 3, 14).await;
     }
+}
+
+// ---- small cases, without a database ----
+
+/// A row of a reservation.
+fn reservation(connection: &str, id: &str, listing: &str, dates: (&str, &str), more: Value) -> Wire {
+    let mut row = json!({
+        "connection": connection, "connector": connection, "reservation_id": id, "listing_id": listing, "segment": "0",
+        "check_in": dates.0, "check_out": dates.1, "status": "confirmed", "platform": "airbnb",
+        "updated_at": "2026-05-01T00:00:00Z",
+    });
+    row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    ("channel_reservations", row)
+}
+
+fn described(connection: &str, listing: &str, property: &str) -> Wire {
+    ("channel_listings", json!({ "connection": connection, "connector": connection, "listing_id": listing, "property": property }))
+}
+
+/// What a copy without a database makes of rows.
+async fn copied(rows: Vec<Wire>) -> (Handle, Summary) {
+    let handle = Handle::default();
+    let world = World {
+        ledger: None,
+        clock: Arc::new(TestClock::at(start())),
+        quota: Arc::new(LocalQuota::default()),
+        observer: Arc::new(Silent),
+    };
+    let job = job("copy", vec![rows], vec![Box::new(MemorySink::new(handle.clone()))]);
+    let summary = run(&world, job, &CancellationToken::new()).await.unwrap_or_else(|fault| panic!("{}", fault.chain()));
+    (handle, summary)
+}
+
+fn table(handle: &Handle, name: &str) -> Vec<Map<String, Value>> {
+    let mut writer = arrow::json::ArrayWriter::new(Vec::new());
+    writer.write(&handle.rows(name).unwrap()).unwrap();
+    writer.finish().unwrap();
+    serde_json::from_slice(&writer.into_inner()).unwrap_or_default()
+}
+
+fn day<'a>(days: &'a [Map<String, Value>], property: &str, day: &str) -> &'a Map<String, Value> {
+    days.iter().find(|d| d["property_id"] == property && d["day"] == day).unwrap()
+}
+
+#[tokio::test]
+async fn a_copy_settles_what_it_brought() {
+    let feed = json!({ "identity": "feed", "platform": null, "status": "Reserved" });
+    let code = json!({ "identity": "feed", "platform": null, "status": "Reserved", "external_code": "HMABCDEFGH" });
+    let closed = json!({ "identity": "feed", "platform": null, "status": "Airbnb (Not available)" });
+    let (handle, summary) = copied(vec![
+        described("guesty", "L1", "P1"),
+        described("airbnb", "A1", "P1"),
+        // One stay by its code, though one channel is late with its dates.
+        reservation("guesty", "R1", "L1", ("2026-06-10", "2026-06-14"), json!({ "external_code": "hmabcdefgh" })),
+        reservation("airbnb", "U1", "A1", ("2026-06-11", "2026-06-14"), code),
+        // One stay by its dates alone.
+        reservation("guesty", "R2", "L1", ("2026-06-20", "2026-06-22"), json!({ "external_code": "HMZZZZZZZZ" })),
+        reservation("airbnb", "U2", "A1", ("2026-06-20", "2026-06-22"), feed.clone()),
+        // A block that only repeats stays, and one with a night of its own.
+        reservation("guesty", "R3", "L1", ("2026-07-01", "2026-07-03"), json!({ "platform": "homeaway2" })),
+        reservation("airbnb", "B1", "A1", ("2026-07-01", "2026-07-03"), closed.clone()),
+        reservation("airbnb", "B2", "A1", ("2026-07-08", "2026-07-10"), closed),
+        // Two stays that cannot both be true.
+        reservation("guesty", "R4", "L1", ("2026-08-01", "2026-08-05"), json!({ "platform": "manual" })),
+        reservation("airbnb", "U4", "A1", ("2026-08-04", "2026-08-06"), feed),
+        // A listing that nobody described.
+        reservation("hostaway", "R9", "7", ("2026-06-10", "2026-06-12"), json!({ "status": "new" })),
+        // What cannot be used says why.
+        reservation("guesty", "X1", "L1", ("2026-09-05", "2026-09-01"), json!({})),
+        reservation("guesty", "X2", "L1", ("2026-09-05", "2026-09-07"), json!({ "total_amount": "100.00" })),
+        reservation("guesty", "X3", "L1", ("2026-09-15", "2026-09-17"), json!({ "status": "whatever" })),
+        ("channel_reservations", json!({ "connection": "guesty", "connector": "guesty", "reservation_id": "X4", "check_in": "2026-09-05", "check_out": "2026-09-07", "status": "confirmed" })),
+    ])
+    .await;
+    let bookings = table(&handle, "bookings");
+    let days = table(&handle, "calendar_days");
+    let sources = table(&handle, "booking_sources");
+    let role = |id: &str| sources.iter().find(|s| s["source_booking_id"] == id).map(|s| (s["role"].as_str().unwrap(), s["basis"].as_str().unwrap()));
+    assert_eq!(role("U1"), Some(("same", "code")));
+    assert_eq!(role("U2"), Some(("same", "dates")));
+    assert_eq!(role("B1").map(|r| r.0), Some("echo"));
+    assert_eq!(role("B2"), Some(("anchor", "own")));
+    assert_eq!(role("U4"), Some(("anchor", "own")));
+    // R1, R2, R3, B2, R4, U4, R9, X2, X3.
+    assert_eq!(bookings.len(), 9, "{bookings:#?}");
+    assert_eq!(day(&days, "P1", "2026-06-10")["state"], "booked");
+    assert_eq!(day(&days, "P1", "2026-07-01")["state"], "booked");
+    assert_eq!(day(&days, "P1", "2026-07-08")["state"], "blocked");
+    assert_eq!(day(&days, "P1", "2026-08-03")["conflict"], false);
+    assert_eq!(day(&days, "P1", "2026-08-04")["conflict"], true);
+    assert_eq!(day(&days, "P1", "2026-08-05")["state"], "booked");
+    assert_eq!(day(&days, "hostaway:7", "2026-06-11")["state"], "booked");
+    assert_eq!(day(&days, "P1", "2026-09-15")["state"], "held", "a status that nobody knows still takes the nights");
+    let reasons: Vec<(&str, &str)> = summary.unrecorded.iter().map(|r| (r.kind.as_str(), r.reason.as_str())).collect();
+    assert!(reasons.iter().any(|(k, r)| *k == "row" && r.contains("run backwards")), "{reasons:?}");
+    assert!(reasons.iter().any(|(k, r)| *k == "row" && r.contains("no listing")), "{reasons:?}");
+    assert!(reasons.iter().any(|(k, r)| *k == "value" && r.contains("without a currency")), "{reasons:?}");
+    assert!(reasons.iter().any(|(k, r)| *k == "value" && r.contains("`whatever` is not known")), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn an_alias_never_says_who_a_guest_is() {
+    let with = |email: &str, phone: Value| json!({ "guest_email": email, "guest_phone": phone, "guest_name": "Mira Okafor" });
+    let (handle, _) = copied(vec![
+        described("guesty", "L1", "P1"),
+        reservation("guesty", "R1", "L1", ("2026-06-01", "2026-06-02"), with("x1@guest.airbnb.com", Value::Null)),
+        reservation("guesty", "R2", "L1", ("2026-06-03", "2026-06-04"), with("x1@guest.airbnb.com", Value::Null)),
+        reservation("guesty", "R3", "L1", ("2026-06-05", "2026-06-06"), with("x3@guest.airbnb.com", json!("+12125550101"))),
+        reservation("guesty", "R4", "L1", ("2026-06-07", "2026-06-08"), with("Mira@Mail.example", json!("(212) 555-0101"))),
+        reservation("guesty", "R5", "L1", ("2026-06-09", "2026-06-10"), with("mira@mail.example", Value::Null)),
+    ])
+    .await;
+    let bookings = table(&handle, "bookings");
+    let guest = |id: &str| bookings.iter().find(|b| b["source_booking_id"] == id).map(|b| b["guest_id"].as_str().unwrap());
+    assert_ne!(guest("R1"), guest("R2"));
+    assert_eq!(guest("R3"), guest("R4"), "the phone");
+    assert_eq!(guest("R4"), guest("R5"), "the e-mail");
+    assert_ne!(guest("R1"), guest("R3"));
+    assert_eq!(table(&handle, "guests").len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_not_mapped_waits_and_loads_by_itself() {
+    let house = House::new(start()).await;
+    house.hear("guesty", vec![vec![reservation("guesty", "R1", "L7", ("2026-06-10", "2026-06-12"), json!({}))]]).await;
+    assert!(house.rows("bookings").await.is_empty());
+    let waiting: i64 = sqlx::query_scalar("select reservations from serving.unmapped_listings where listing_id = 'L7'")
+        .fetch_one(house.pool())
+        .await
+        .unwrap();
+    assert_eq!(waiting, 1);
+    sqlx::query("insert into sync.listing_map (connection, listing_id, property_id) values ('guesty', 'L7', 'P-0007')")
+        .execute(house.pool())
+        .await
+        .unwrap();
+    sqlx::query("insert into ops.unsettled (connection, listing_id, what) values ('guesty', 'L7', 'listing')")
+        .execute(house.pool())
+        .await
+        .unwrap();
+    assert_eq!(house.settle().await, 1);
+    let state: String =
+        sqlx::query_scalar("select state from serving.booking_calendar where property_id = 'P-0007' and day = '2026-06-11'")
+            .fetch_one(house.pool())
+            .await
+            .unwrap();
+    assert_eq!(state, "booked");
+    assert_eq!(house.settle().await, 0, "settled twice");
+    // Every view can be read.
+    for view in ["bookings", "guests", "listings", "unmapped_listings", "booking_performance", "booking_pace", "channel_mix"] {
+        let sql = format!("select count(*) from serving.{view}");
+        let _: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(house.pool()).await.unwrap();
+    }
+    // A day later the calendar has moved on, with nobody telling anything.
+    house.clock.advance(TimeDelta::days(30));
+    assert_eq!(house.settle().await, 1);
+    let status: String = sqlx::query_scalar("select booking_status from serving.bookings").fetch_one(house.pool()).await.unwrap();
+    assert_eq!(status, "completed");
+}
+
+/// A sink of versioned rows: an older version never replaces a newer one, in whatever slices they come.
+#[tokio::test]
+async fn an_older_version_never_replaces_a_newer_one() {
+    let house = House::new(start()).await;
+    let mut dice = ChaCha8Rng::seed_from_u64(7);
+    let version = |minute: u32, night: u32| {
+        reservation(
+            "guesty",
+            "R1",
+            "L1",
+            (&format!("2026-07-{:02}", night), &format!("2026-07-{:02}", night + 1)),
+            json!({ "updated_at": format!("2026-05-01T00:{minute:02}:00Z") }),
+        )
+    };
+    let mut newest = (0, 0);
+    let memory = Handle::default();
+    for _ in 0..12 {
+        let mut rows = Vec::new();
+        for _ in 0..dice.random_range(1..4) {
+            let (minute, night) = (dice.random_range(0..30), dice.random_range(1..28));
+            if minute > newest.0 || (minute == newest.0 && newest.0 > 0) {
+                newest = (minute, night);
+            } else if newest == (0, 0) {
+                newest = (minute, night);
+            }
+            rows.push(version(minute, night));
+        }
+        let sinks: Vec<Box<dyn sinks::Sink>> = vec![
+            Box::new(MemorySink::new(memory.clone())),
+            Box::new(PostgresSink::new(house.db.pool.clone(), Options::default())),
+        ];
+        run(&house.world(), job("guesty", vec![rows], sinks), &CancellationToken::new()).await.unwrap();
+        let wanted = format!("2026-07-{:02}", newest.1);
+        assert_eq!(house.rows("source_bookings").await[0]["check_in"], wanted.as_str());
+        assert_eq!(table(&memory, "source_bookings")[0]["check_in"], wanted.as_str());
+    }
+}
+
+#[tokio::test]
+async fn two_workers_at_once_and_a_settling_that_was_cut_off_agree_in_the_end() {
+    let house = House::new(start()).await;
+    let listings = vec![described("guesty", "L1", "P1"), described("airbnb", "A1", "P1")];
+    house.hear("guesty", vec![listings]).await;
+    for round in 0..4 {
+        let night = format!("2026-07-{:02}", 2 * round + 1);
+        let leave = format!("2026-07-{:02}", 2 * round + 2);
+        let dates = (night.as_str(), leave.as_str());
+        let code = json!({ "external_code": format!("HMAAAAAAA{round}") });
+        let manager = vec![reservation("guesty", &format!("R{round}"), "L1", dates, code.clone())];
+        let mut feed = reservation("airbnb", &format!("U{round}"), "A1", dates, code);
+        feed.1["identity"] = json!("feed");
+        feed.1["status"] = json!("Reserved");
+        let world = house.world();
+        let stop = CancellationToken::new();
+        let (a, b) = tokio::join!(
+            run(&world, house.job("guesty", vec![manager]), &stop),
+            run(&world, house.job("airbnb", vec![vec![feed]]), &stop)
+        );
+        a.and(b).unwrap_or_else(|fault| panic!("{}", fault.chain()));
+    }
+    // Marks as a process leaves them that was killed behind its slice: settling again changes nothing.
+    let before = (house.rows("bookings").await, house.rows("booking_changes").await);
+    assert_eq!(before.0.len(), 4, "{:#?}", before.0);
+    sqlx::query("insert into ops.unsettled (connection, listing_id, what) values ('guesty', 'L1', 'booking')")
+        .execute(house.pool())
+        .await
+        .unwrap();
+    assert_eq!(house.settle().await, 1);
+    assert_eq!((house.rows("bookings").await, house.rows("booking_changes").await), before);
 }
