@@ -15,7 +15,8 @@ use crate::embedded::{Durability, PrivatePostgres, home};
 use crate::names;
 use crate::plan::{self, Plan};
 use crate::progress::Observer;
-use crate::run::{Job, World, env};
+use crate::run::{Job, World, env, settle_pending};
+use crate::settle;
 use crate::spec::{self, SinkSpec};
 
 /// Connections of one process: one for the lease, one for the sink's transaction, one for the quota, and some to spare.
@@ -52,6 +53,7 @@ impl Database {
     pub async fn migrate(&self) -> Result<()> {
         migrate(&self.pool).await?;
         sinks::postgres::migrate(&self.pool).await?;
+        crate::settle::setup(&self.pool).await?;
         crate::jobs::setup(&self.pool).await
     }
 
@@ -150,6 +152,34 @@ impl App {
             },
             observer: self.observer.clone(),
         }
+    }
+
+    /// Settles what is pending or due, into every place that a pipeline of bookings writes to. Gives the number of
+    /// properties.
+    ///
+    /// # Errors
+    /// When a sink cannot be opened, or as for [`settle_pending`].
+    pub async fn settle(&self, plans: &[Plan], database: &Database, trigger: &str) -> Result<usize> {
+        let world = self.world(Some(database));
+        if !settle::pending(&database.pool, world.clock.now()).await? {
+            return Ok(0);
+        }
+        let mut places: Vec<&SinkSpec> = Vec::new();
+        let own = SinkSpec { sink: "postgres".to_owned(), settings: Map::new() };
+        for plan in plans.iter().filter(|p| p.models.iter().any(|m| m.layer == settle::LAYER)) {
+            for sink in &plan.spec.sinks {
+                let keeps = sink.sink == own.sink && !sink.settings.contains_key("url");
+                if !keeps && !places.iter().any(|p| p.sink == sink.sink && p.settings == sink.settings) {
+                    places.push(sink);
+                }
+            }
+        }
+        places.push(&own);
+        let mut opened = Vec::new();
+        for place in places {
+            opened.push(open_sink(place, &world, database, 0).await?);
+        }
+        settle_pending(&world, trigger, transforms::models::layer(settle::LAYER)?, opened).await
     }
 
     /// Opens a plan's source and sinks.

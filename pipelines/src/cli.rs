@@ -21,7 +21,7 @@ use crate::progress::{Observer, Silent};
 use crate::render::Format;
 use crate::run::{Summary, run};
 use crate::show::{self, Bars};
-use crate::{books, demo, docs, matching, simulate, sql, worker};
+use crate::{books, demo, docs, map, matching, simulate, sql, worker};
 
 /// Keeps property management, booking channels, a leasing chatbot and an analytics lake in agreement.
 #[derive(Debug, Parser)]
@@ -137,6 +137,8 @@ enum Command {
         /// The pipeline's name
         pipeline: String,
     },
+    /// Show which property each listing of a booking channel is, or say it: `map airbnb 9719 P-0003`
+    Map(map::Options),
     /// Show the jobs that were given up, or run one again
     Jobs {
         /// Run this job again
@@ -331,6 +333,10 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             }
             let asked = Asked { trigger: "replay".to_owned(), read: None, only, fresh: true };
             run_plan(&app, &pipeline, asked, common.json, out, stop).await
+        }
+        Command::Map(options) => {
+            let work = async |database: &Database| map::map(&app, database, &options, common.json, &mut io::stdout()).await;
+            with_database(&app, work).await
         }
         Command::Jobs { requeue } => {
             let work = async |database: &Database| {

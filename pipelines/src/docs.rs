@@ -32,7 +32,16 @@ fn serving_page(out: &mut String) -> std::fmt::Result {
     for view in serving::VIEWS {
         let Some(dataset) = view.dataset() else { continue };
         writeln!(out, "## serving.{}\n\n{}\n", view.name, view.about)?;
-        columns(out, dataset, serving::EXTRA)?;
+        columns(out, dataset, view.extra())?;
+    }
+    for query in serving::QUERIES {
+        let place = if query.lake { " Also a view of the lake." } else { "" };
+        writeln!(out, "## serving.{}\n\n{}{place}\n", query.name, query.about)?;
+        writeln!(out, "| column | meaning |\n| --- | --- |")?;
+        for (name, about, personal) in query.columns {
+            writeln!(out, "| `{name}`{} | {about} |", if *personal { " (personal)" } else { "" })?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use catalog::dataset::KEY;
+use catalog::datasets::serving::QUERIES;
 use catalog::{Dataset, Fault, Result, WriteMode, datasets};
 use chrono::{DateTime, SecondsFormat, Utc};
 use datafusion::common::TableReference;
@@ -365,8 +366,13 @@ impl Table {
         if !key.is_empty() {
             let _ = write!(
                 sql,
-                "\nqualify row_number() over (partition by {} order by r.{} desc, r.{} desc) = 1",
+                "\nqualify row_number() over (partition by {} order by {}r.{} desc, r.{} desc) = 1",
                 self.columns(&key),
+                // A row never gives way to an older version of itself, however late that one came.
+                match self.dataset.version_column.as_deref().filter(|_| self.dataset.mode == WriteMode::Upsert) {
+                    Some(version) => format!("r.{} desc nulls last, ", identifier(version)),
+                    None => String::new(),
+                },
                 self.observed_at,
                 self.slice_id
             );
@@ -424,6 +430,10 @@ fn views(tables: &[Table], as_of: Option<DateTime<Utc>>) -> Vec<View> {
     }
     if tables.iter().any(|t| t.dataset.name == "price_history") {
         views.push(View { name: "price_changes".to_owned(), body: PRICE_CHANGES.to_owned() });
+    }
+    let known: BTreeSet<&str> = tables.iter().map(|t| t.dataset.name.as_str()).collect();
+    for query in QUERIES.iter().filter(|q| q.lake && q.inputs().iter().all(|i| known.contains(i))) {
+        views.push(View { name: identifier(query.name), body: query.over(identifier) });
     }
     views
 }

@@ -27,6 +27,7 @@ use transforms::{Inputs, Model, SliceInfo};
 use uuid::Uuid;
 
 use crate::progress::{Observer, Progress};
+use crate::settle::{self, Alone, Settled, Store, Tables};
 
 /// An interrupted run older than this is not resumed: its first rows would be older than its last by that much.
 const RESUME_WITHIN: TimeDelta = TimeDelta::hours(6);
@@ -104,6 +105,23 @@ pub struct Summary {
     pub failed_scopes: Vec<(String, String)>,
 }
 
+impl Summary {
+    fn new(run: Uuid, pipeline: &str) -> Self {
+        Self {
+            run,
+            pipeline: pipeline.to_owned(),
+            status: Status::Running,
+            slices: 0,
+            rows: BTreeMap::new(),
+            rejected_rows: 0,
+            rejected_values: 0,
+            unrecorded: Vec::new(),
+            notes: Vec::new(),
+            failed_scopes: Vec::new(),
+        }
+    }
+}
+
 /// The read as the ledger stores it. Runs of the same request resume each other.
 fn request_json(job: &Job) -> Value {
     let read = match &job.read {
@@ -144,18 +162,7 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
         run: id,
         resumed_at: resumed.as_ref().map(|_| next),
     });
-    let mut summary = Summary {
-        run: id,
-        pipeline: job.pipeline.clone(),
-        status: Status::Running,
-        slices: 0,
-        rows: BTreeMap::new(),
-        rejected_rows: 0,
-        rejected_values: 0,
-        unrecorded: Vec::new(),
-        notes: Vec::new(),
-        failed_scopes: Vec::new(),
-    };
+    let mut summary = Summary::new(id, &job.pipeline);
     if let (Some(pool), Read::Changes { since: since @ None }) = (&world.ledger, &mut job.read) {
         *since = runs::cursor(pool, &job.pipeline, &job.stream.name).await?;
     }
@@ -200,13 +207,14 @@ async fn slices(
     stop: &CancellationToken,
 ) -> Result<bool> {
     let targets = crate::plan::targets(&job.models);
+    let (models, settle) = settle::split(&job.models);
     for sink in &mut job.sinks {
         sink.prepare(&targets).await?;
     }
     let writer = Writer {
         world,
         pipeline: &job.pipeline,
-        models: &job.models,
+        models: &models,
         targets: &targets,
         connection: &job.connection,
         currency: &job.currency,
@@ -220,6 +228,7 @@ async fn slices(
     let mut events = guarded(&job.stream, job.source.read(request));
     let mut pending = Pending::new(world.clock.now());
     let mut number = first;
+    let mut settling = Settling::new(world, settle, &job.sinks);
     while let Some(event) = events.next().await {
         match event? {
             Event::Ahead(count) => world.observer.on(&Progress::Ahead(count)),
@@ -242,14 +251,18 @@ async fn slices(
             Event::Checkpoint(cursor) => {
                 let slice = std::mem::replace(&mut pending, Pending::new(world.clock.now()));
                 let id = SliceId { run: summary.run, number };
-                writer.write(id, slice, Some(cursor), &job.stream.datasets, &mut job.sinks, summary).await?;
+                let made =
+                    writer.write(id, slice, Some(cursor.clone()), &job.stream.datasets, &mut job.sinks, summary).await?;
                 number += 1;
+                settling.after(&writer, &made, Some(cursor), &mut number, &mut job.sinks, summary).await;
                 if stop.is_cancelled() {
+                    settling.end(&writer, &mut number, &mut job.sinks, summary).await?;
                     return Ok(false);
                 }
             }
         }
     }
+    settling.end(&writer, &mut number, &mut job.sinks, summary).await?;
     // What came behind the last checkpoint holds no rows (the guard sees to it), but may hold rejects and notes.
     if !pending.rejects.is_empty() || !pending.notes.is_empty() {
         let id = SliceId { run: summary.run, number };
@@ -315,18 +328,9 @@ impl Writer<'_> {
         wire: &[Dataset],
         sinks: &mut [Box<dyn Sink>],
         summary: &mut Summary,
-    ) -> Result<()> {
+    ) -> Result<Tables> {
         let complete = self.complete_scopes(&pending, wire);
-        let inputs = Inputs {
-            tables: pending.tables,
-            slice: SliceInfo {
-                observed_at: pending.observed_at,
-                connection: self.connection.to_owned(),
-                currency: self.currency.to_owned(),
-                region: self.region.to_owned(),
-                concessions_included: self.concessions_included,
-            },
-        };
+        let inputs = Inputs { tables: pending.tables, slice: self.info(pending.observed_at) };
         let output = transforms::run(self.models, inputs).await?;
         let mut rejects = pending.rejects;
         rejects.extend(output.rejects);
@@ -340,6 +344,29 @@ impl Writer<'_> {
             rejects,
             notes: pending.notes,
         };
+        self.store(slice, &output.tables, sinks, summary).await?;
+        Ok(output.tables)
+    }
+
+    fn info(&self, observed_at: DateTime<Utc>) -> SliceInfo {
+        SliceInfo {
+            observed_at,
+            connection: self.connection.to_owned(),
+            currency: self.currency.to_owned(),
+            region: self.region.to_owned(),
+            concessions_included: self.concessions_included,
+        }
+    }
+
+    /// Writes a slice into all sinks.
+    async fn store(
+        &self,
+        slice: Slice,
+        tables: &Tables,
+        sinks: &mut [Box<dyn Sink>],
+        summary: &mut Summary,
+    ) -> Result<()> {
+        let id = slice.id;
         let mut rows: BTreeMap<String, Receipt> = BTreeMap::new();
         // The keeper of the cursor commits last: whatever it has committed, the others have too.
         let keeper = sinks.iter().position(|s| s.abilities().keeps_cursor);
@@ -347,7 +374,7 @@ impl Writer<'_> {
         for i in order {
             let sink = &mut sinks[i];
             sink.begin(id).await?;
-            for (dataset, batches) in &output.tables {
+            for (dataset, batches) in tables {
                 for batch in batches {
                     sink.write(dataset, batch.clone()).await?;
                 }
@@ -397,6 +424,142 @@ impl Writer<'_> {
         complete
     }
 }
+
+/// What a run settles, and how.
+struct Settling<'a> {
+    models: Vec<&'static Model>,
+    /// propflow's own tables, when a sink of the run writes them.
+    pool: Option<&'a PgPool>,
+    clock: &'a dyn Clock,
+    alone: Alone,
+    fault: Option<Fault>,
+}
+
+impl<'a> Settling<'a> {
+    fn new(world: &'a World, models: Vec<&'static Model>, sinks: &[Box<dyn Sink>]) -> Self {
+        let keeper = sinks.iter().any(|s| s.abilities().keeps_cursor);
+        let pool = world.ledger.as_ref().filter(|_| keeper);
+        Self { models, pool, clock: &*world.clock, alone: Alone::default(), fault: None }
+    }
+
+    /// Settles what a slice has changed. A fault is kept for the end of the run: what was read is safe, and reading the rest
+    /// is worth more than ending here.
+    async fn after(
+        &mut self,
+        writer: &Writer<'_>,
+        made: &Tables,
+        cursor: Option<Cursor>,
+        number: &mut u32,
+        sinks: &mut [Box<dyn Sink>],
+        summary: &mut Summary,
+    ) {
+        if self.models.is_empty() || self.fault.is_some() {
+            return;
+        }
+        let Some(pool) = self.pool else { return self.alone.take(made, cursor.as_ref()) };
+        let now = self.clock.now();
+        let mut store = Next { writer, cursor, number, sinks, summary };
+        if let Err(fault) = settle::settle(pool, &self.models, &writer.info(now), now, &mut store).await {
+            tracing::warn!(pipeline.name = writer.pipeline, error = fault.chain(), "bookings could not be settled");
+            self.fault = Some(fault.at("settling bookings"));
+        }
+    }
+
+    /// Settles what could not be settled slice by slice.
+    async fn end(
+        &mut self,
+        writer: &Writer<'_>,
+        number: &mut u32,
+        sinks: &mut [Box<dyn Sink>],
+        summary: &mut Summary,
+    ) -> Result<()> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        if self.models.is_empty() || self.pool.is_some() {
+            return Ok(());
+        }
+        let alone = std::mem::take(&mut self.alone);
+        let cursor = alone.cursor();
+        if let Some(settled) = alone.settle(&self.models, &writer.info(self.clock.now())).await? {
+            Next { writer, cursor, number, sinks, summary }.store(settled).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The slices of a run that settle: they keep its cursor where it is.
+struct Next<'a, 'w> {
+    writer: &'a Writer<'w>,
+    cursor: Option<Cursor>,
+    number: &'a mut u32,
+    sinks: &'a mut [Box<dyn Sink>],
+    summary: &'a mut Summary,
+}
+
+#[async_trait::async_trait]
+impl Store for Next<'_, '_> {
+    async fn store(&mut self, settled: Settled) -> Result<()> {
+        let slice = Slice {
+            id: SliceId { run: self.summary.run, number: *self.number },
+            pipeline: self.writer.pipeline.to_owned(),
+            observed_at: settled.observed_at,
+            complete: settled.complete,
+            cursor: self.cursor.clone(),
+            follows: None,
+            rejects: settled.rejects,
+            notes: Vec::new(),
+        };
+        self.writer.store(slice, &settled.tables, self.sinks, self.summary).await?;
+        *self.number += 1;
+        Ok(())
+    }
+}
+
+/// Settles on its own, as a run of the ledger, what is pending or due. Nothing is entered when nothing is.
+///
+/// # Errors
+/// As for [`settle::settle`].
+pub async fn settle_pending(
+    world: &World,
+    trigger: &str,
+    models: Vec<&'static Model>,
+    mut sinks: Vec<Box<dyn Sink>>,
+) -> Result<usize> {
+    let (Some(pool), now) = (&world.ledger, world.clock.now()) else { return Ok(0) };
+    if !settle::pending(pool, now).await? {
+        return Ok(0);
+    }
+    let (_, models) = settle::split(&models);
+    let targets = crate::plan::targets(&models);
+    for sink in &mut sinks {
+        sink.prepare(&targets).await?;
+    }
+    let writer = Writer {
+        world,
+        pipeline: SETTLE,
+        models: &[],
+        targets: &targets,
+        connection: SETTLE,
+        currency: "",
+        region: "",
+        concessions_included: false,
+        freshness_limit_secs: 0,
+        follows: None,
+    };
+    let mut summary = Summary::new(Uuid::now_v7(), SETTLE);
+    runs::start(pool, summary.run, SETTLE, trigger, &json!({ "settle": "pending" }), now).await?;
+    let mut number = 0;
+    let mut store =
+        Next { writer: &writer, cursor: None, number: &mut number, sinks: &mut sinks, summary: &mut summary };
+    let settled = settle::settle(pool, &models, &writer.info(now), now, &mut store).await;
+    let status = if settled.is_ok() { Status::Succeeded } else { Status::Failed };
+    runs::finish(pool, summary.run, status, settled.as_ref().err(), world.clock.now()).await?;
+    settled
+}
+
+/// The name under which settlings of their own are in the ledger.
+pub const SETTLE: &str = "settle";
 
 fn merge_notes(notes: &mut Vec<Note>, more: Vec<Note>) {
     for note in more {

@@ -34,22 +34,44 @@ pub struct Options {
 /// When a pipeline file has a problem: a schedule that is silently left out would be noticed by nobody.
 pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &CancellationToken) -> Result<()> {
     let plans = app.sound_plans().await?;
+    let drain = options.once;
+    let settling = plans.clone();
     let runner = Arc::new(Runner { app: app.clone(), database: database.clone() });
     let timetable = Arc::new(Timetable { plans, database: database.clone() });
     let options = jobs::Options { concurrency: options.concurrency, drain: options.once };
     let couriers = Couriers::new(app, database.pool.clone());
-    let deliveries = outbox::Options { parallel: DELIVERIES, drain: options.drain };
-    let jobs = jobs::work(&database.pool, runner, timetable, app.clock.clone(), options, stop.clone());
-    if options.drain {
+    let deliveries = outbox::Options { parallel: DELIVERIES, drain };
+    let work = jobs::work(&database.pool, runner, timetable, app.clock.clone(), options, stop.clone());
+    if drain {
+        work.await?;
+        app.settle(&settling, database, "schedule").await?;
         // Jobs put messages into the outbox, so it is emptied behind them.
-        jobs.await?;
         return outbox::work(&database.pool, &couriers, deliveries, stop).await;
     }
-    tokio::try_join!(jobs, outbox::work(&database.pool, &couriers, deliveries, stop)).map(|_| ())
+    tokio::select! {
+        ended = async { tokio::try_join!(work, outbox::work(&database.pool, &couriers, deliveries, stop)) } => ended.map(|_| ()),
+        () = settle_when_due(app, &settling, database) => Ok(()),
+    }
 }
 
 /// Messages of the outbox that one worker carries at once; each holds a connection to the database.
 const DELIVERIES: usize = 3;
+
+/// Settles what time alone has changed, and what a worker that was killed left behind. Never ends: a fault is logged, and
+/// the next turn tries again.
+async fn settle_when_due(app: &App, plans: &[Plan], database: &Database) {
+    let mut turns = tokio::time::interval(SETTLE_EVERY);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        if let Err(fault) = app.settle(plans, database, "schedule").await {
+            tracing::error!(error = fault.chain(), "bookings could not be settled");
+        }
+    }
+}
+
+/// How often a worker looks for properties that are due.
+const SETTLE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Makes a job of every schedule as if it ticked now, and works them off.
 pub async fn run_scheduled_now(

@@ -8,6 +8,7 @@ pub mod matching;
 pub mod model;
 pub mod models;
 mod session;
+pub mod settle;
 
 pub use model::{Inputs, Model, Output, SliceInfo, run};
 pub use session::{session, session_with};

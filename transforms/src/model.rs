@@ -43,13 +43,13 @@ const ISSUE: &str = "issue";
 const PLANS_KEPT: usize = 8;
 
 /// The layers, in the order in which they run.
-pub const LAYERS: [&str; 2] = ["normalise", "serve"];
+pub const LAYERS: [&str; 3] = ["normalise", "serve", "settle"];
 
 /// One SQL model.
 pub struct Model {
     /// Its name, which is also that of the dataset it computes.
     pub name: String,
-    /// `normalise` or `serve`.
+    /// One of [`LAYERS`].
     pub layer: String,
     /// What one row is and by which rules it comes about.
     pub about: String,

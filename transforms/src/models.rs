@@ -22,10 +22,22 @@ pub const TEXTS: &[&str] = &[
     include_str!("../models/normalise/lead_sources.sql"),
     include_str!("../models/normalise/lost_reasons.sql"),
     include_str!("../models/normalise/transaction_categories.sql"),
+    include_str!("../models/normalise/source_bookings.sql"),
+    include_str!("../models/normalise/source_listings.sql"),
+    include_str!("../models/normalise/source_guests.sql"),
+    include_str!("../models/normalise/source_removals.sql"),
     include_str!("../models/serve/available_units.sql"),
     include_str!("../models/serve/unit_costs.sql"),
     include_str!("../models/serve/fee_schedule.sql"),
     include_str!("../models/serve/price_history.sql"),
+    include_str!("../models/settle/listings.sql"),
+    include_str!("../models/settle/platform_listings.sql"),
+    include_str!("../models/settle/booking_sources.sql"),
+    include_str!("../models/settle/guest_identities.sql"),
+    include_str!("../models/settle/bookings.sql"),
+    include_str!("../models/settle/booking_changes.sql"),
+    include_str!("../models/settle/guests.sql"),
+    include_str!("../models/settle/calendar_days.sql"),
 ];
 
 static ALL: LazyLock<Result<Vec<Model>, String>> =

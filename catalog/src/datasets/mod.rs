@@ -1,8 +1,10 @@
 //! The datasets that propflow knows by name.
 //!
 //! [`wire`] holds what connectors read, in the vendors' own words; [`inventory`] the canonical tables that normalise
-//! models make of it; [`serve`] the tables that are computed for readers.
+//! models make of it; [`serve`] the tables that are computed for readers; [`bookings`] what channels say and what is agreed
+//! over them.
 
+pub mod bookings;
 pub mod inventory;
 pub mod serve;
 pub mod serving;
@@ -12,7 +14,7 @@ use std::sync::LazyLock;
 
 use crate::Dataset;
 
-static ALL: LazyLock<Vec<Dataset>> = LazyLock::new(|| [wire::all(), inventory::all(), serve::all()].concat());
+static ALL: LazyLock<Vec<Dataset>> = LazyLock::new(|| [wire::all(), bookings::inputs(), stored()].concat());
 
 /// Every known dataset.
 pub fn all() -> &'static [Dataset] {
@@ -26,7 +28,7 @@ pub fn find(name: &str) -> Option<&'static Dataset> {
 
 /// The datasets that are stored: canonical and served ones, not those in wire form.
 pub fn stored() -> Vec<Dataset> {
-    [inventory::all(), serve::all()].concat()
+    [inventory::all(), serve::all(), bookings::all()].concat()
 }
 
 #[cfg(test)]

@@ -49,6 +49,145 @@ pub const VIEWS: &[View] = &[
     },
     View { name: "amenities", dataset: "amenities", about: "What a property, plan or unit has." },
     View { name: "price_history", dataset: "price_history", about: "How prices moved." },
+    View {
+        name: "bookings",
+        dataset: "bookings",
+        about: "Every stay, block, hold and owner's stay, agreed over all channels. Cancelled ones stay.",
+    },
+    View {
+        name: "booking_calendar",
+        dataset: "calendar_days",
+        about: "Each night of a property and what it rests on. Offer only what is `free`; a `conflict` needs a person.",
+    },
+    View { name: "listings", dataset: "listings", about: "The listings of every channel and the property behind each." },
+];
+
+/// A view that is a question of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Query {
+    /// Its name.
+    pub name: &'static str,
+    /// What a reader should know first.
+    pub about: &'static str,
+    /// Its columns in order: name, meaning, whether it is personal.
+    pub columns: &'static [(&'static str, &'static str, bool)],
+    /// The question, with stored datasets in braces. One that is for the lake too keeps to what PostgreSQL, DataFusion and
+    /// DuckDB have in common.
+    pub sql: &'static str,
+    /// Whether the lake has it too.
+    pub lake: bool,
+}
+
+impl Query {
+    /// The question over tables of these names.
+    pub fn over(&self, table: impl Fn(&str) -> String) -> String {
+        let mut sql = String::with_capacity(self.sql.len());
+        let mut rest = self.sql;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (name, tail) = after.split_once('}').unwrap_or((after, ""));
+            sql.push_str(before);
+            sql.push_str(&table(name));
+            rest = tail;
+        }
+        sql.push_str(rest);
+        sql
+    }
+
+    /// The stored datasets that it reads.
+    pub fn inputs(&self) -> Vec<&'static str> {
+        self.sql.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(name, _)| name).collect()
+    }
+}
+
+/// The questions, in the order of the documentation.
+pub const QUERIES: &[Query] = &[
+    Query {
+        name: "guests",
+        about: "Everyone who stays or stayed, with their bookings.",
+        columns: &[
+            ("guest_id", "propflow's id", false),
+            ("name", "full name", true),
+            ("first_name", "given name", true),
+            ("last_name", "family name", true),
+            ("email", "own e-mail; never an address that a site made for one stay", true),
+            ("phone", "phone in E.164", true),
+            ("city", "city they live in", false),
+            ("country", "country they live in", false),
+            ("locale", "language tag", false),
+            ("preferences", "what they like, as the operator noted", true),
+            ("notes", "what the operator wrote", true),
+            ("bookings", "number of bookings, cancelled ones too", false),
+            ("first_check_in", "first arrival", false),
+            ("last_check_out", "last departure", false),
+            ("booking_history", "the bookings as a list, oldest first", false),
+        ],
+        sql: include_str!("../../views/guests.sql"),
+        lake: false,
+    },
+    Query {
+        name: "unmapped_listings",
+        about: "Listings that no property is known for. Map them with `propflow map`; what waits then loads by itself.",
+        columns: &[
+            ("connection", "the connection that tells of it", false),
+            ("listing_id", "the connection's id", false),
+            ("connector", "the component that described it; null while nobody has", false),
+            ("name", "the title that guests see", false),
+            ("reservations", "how many rows wait", false),
+            ("first_check_in", "the first night of these", false),
+            ("last_check_out", "the last day of these", false),
+        ],
+        sql: include_str!("../../views/unmapped_listings.sql"),
+        lake: true,
+    },
+    Query {
+        name: "booking_performance",
+        about: "Occupancy, average daily rate and revenue per available night, by property and month, from 90 days ago on.",
+        columns: &[
+            ("property_id", "the operator's property", false),
+            ("month", "first day of the month", false),
+            ("nights", "nights of the month that the calendar holds", false),
+            ("nights_available", "nights that could be sold: all but blocked and owner's ones", false),
+            ("nights_booked", "nights of stays that are not called off, holds not counted", false),
+            ("occupancy", "booked by available nights, from 0 to 1", false),
+            ("currency", "ISO 4217 code of the amounts; null when there are several or none", false),
+            ("revenue", "amounts of the stays, spread evenly over their nights", false),
+            ("adr", "revenue by booked nights with a known amount", false),
+            ("revpar", "revenue by available nights", false),
+            ("nights_without_amount", "booked nights whose amount nobody tells: revenue is a lower bound", false),
+        ],
+        sql: include_str!("../../views/booking_performance.sql"),
+        lake: true,
+    },
+    Query {
+        name: "booking_pace",
+        about: "How long before arrival stays are booked and how many are called off, by property and month of arrival.",
+        columns: &[
+            ("property_id", "the operator's property", false),
+            ("month", "first day of the month of arrival", false),
+            ("bookings", "number of stays, cancelled ones too", false),
+            ("cancelled", "how many were called off", false),
+            ("cancellation_rate", "cancelled by all, from 0 to 1", false),
+            ("lead_days", "mean days from booking to arrival", false),
+            ("nights_per_stay", "mean length", false),
+        ],
+        sql: include_str!("../../views/booking_pace.sql"),
+        lake: true,
+    },
+    Query {
+        name: "channel_mix",
+        about: "Where guests booked, by property and month of arrival.",
+        columns: &[
+            ("property_id", "the operator's property", false),
+            ("month", "first day of the month of arrival", false),
+            ("platform", "where the guest booked", false),
+            ("bookings", "number of stays", false),
+            ("nights", "their nights", false),
+            ("currency", "ISO 4217 code of the revenue", false),
+            ("revenue", "their amounts", false),
+        ],
+        sql: include_str!("../../views/channel_mix.sql"),
+        lake: true,
+    },
 ];
 
 impl View {
@@ -58,7 +197,20 @@ impl View {
     }
 }
 
-/// The columns that every view has behind those of its dataset: name, PostgreSQL type, meaning.
+/// The same for views of settled tables, which rest on several connections.
+pub const SETTLED_EXTRA: &[(&str, &str, &str)] = &[
+    ("as_of", "timestamptz", "when the property was last settled from what all connections say"),
+    ("stale", "boolean", "whether it should have been settled since and was not: a worker is missing or fails"),
+];
+
+impl View {
+    /// The columns behind those of its dataset.
+    pub fn extra(&self) -> &'static [(&'static str, &'static str, &'static str)] {
+        if super::bookings::is_settled(self.dataset) { SETTLED_EXTRA } else { EXTRA }
+    }
+}
+
+/// The columns that views have behind those of their dataset: name, PostgreSQL type, meaning.
 pub const EXTRA: &[(&str, &str, &str)] = &[
     ("as_of", "timestamptz", "when the vendor last confirmed this property's inventory"),
     (

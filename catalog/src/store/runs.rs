@@ -10,6 +10,7 @@ use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::pg::fault;
+use crate::datasets::bookings;
 use crate::{Cursor, Fault, Note, Receipt, Reject, Result, Retry, Slice};
 
 /// How a run ended, or that it has not.
@@ -243,7 +244,9 @@ pub async fn commit_slice(
         .execute(&mut *tx)
         .await
         .map_err(|e| fault(what, e))?;
-    let mut scopes: Vec<&str> = slice.complete.values().flatten().map(|s| s.value.as_str()).collect();
+    // A settled table rests on several connections: that it was computed again confirms nothing.
+    let confirmed = slice.complete.iter().filter(|(dataset, _)| !bookings::is_settled(dataset));
+    let mut scopes: Vec<&str> = confirmed.flat_map(|(_, scopes)| scopes).map(|s| s.value.as_str()).collect();
     scopes.sort_unstable();
     scopes.dedup();
     sqlx::query(

@@ -190,6 +190,7 @@ impl Table {
         }
         for batch in batches {
             let keys = encoded(dataset, batch, |c| c.key)?;
+            let ordered = dataset.version_column.as_deref().filter(|_| mode == WriteMode::Upsert);
             for (row, key) in keys.into_iter().enumerate() {
                 receipt.received += 1;
                 let stored = Stored { row: batch.slice(row, 1), slice: slice.id };
@@ -197,6 +198,12 @@ impl Table {
                     WriteMode::Append => format!("{}-{:012}", slice.id, receipt.received).into_bytes(),
                     _ => key,
                 };
+                if let (Some(version), Some(there)) = (ordered, self.rows.get(&key)) {
+                    let of = |row: &RecordBatch| encoded(dataset, row, |c| c.name == version);
+                    if of(&there.row)? > of(&stored.row)? {
+                        continue;
+                    }
+                }
                 self.rows.insert(key, stored);
             }
         }

@@ -28,8 +28,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgPool};
 
 use self::digests::{KeySet, ScopeState, Store};
-use self::names::literal;
-pub use self::names::quote;
+pub use self::names::{literal, quote};
 pub use self::serving::{create_views, migrate};
 use self::table::{Load, Table};
 use crate::{Abilities, Receipt, Sink, Target, rows};
@@ -751,6 +750,28 @@ fn without_nul(dataset: &Dataset, batch: RecordBatch) -> Result<RecordBatch> {
         })
         .collect();
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// The live rows of a table that meet a condition, in the shape of a dataset whose columns the table has. `condition` is
+/// SQL over the alias `t`; it must hold no value that was not quoted.
+///
+/// # Errors
+/// When the table is missing, or the condition is no SQL.
+pub async fn select(
+    connection: &mut PgConnection,
+    schema: &str,
+    table: &str,
+    dataset: &Dataset,
+    condition: &str,
+) -> Result<Vec<RecordBatch>> {
+    let columns =
+        dataset.columns.iter().map(|c| Ok(format!("t.{}", quote(&c.name)?))).collect::<Result<Vec<_>>>()?.join(", ");
+    let sql = format!(
+        "copy (select {columns} from {}.{} t where t.deleted_at is null and {condition}) to stdout (format binary)",
+        quote(schema)?,
+        quote(table)?
+    );
+    decode::copy_out(connection, dataset, &dataset.schema(), &sql).await
 }
 
 /// The live rows of a stored dataset, ordered by key. For tests, exports and the SQL command.

@@ -18,7 +18,7 @@ pub fn quote(name: &str) -> Result<String> {
 }
 
 /// Quotes a text as a literal, whatever `standard_conforming_strings` says.
-pub(crate) fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     let text = text.replace('\0', "\u{2400}").replace('\'', "''");
     if text.contains('\\') { format!("e'{}'", text.replace('\\', "\\\\")) } else { format!("'{text}'") }
 }

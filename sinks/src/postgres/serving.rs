@@ -1,7 +1,7 @@
 //! The views of the schema `serving`, and the role that may read them and nothing else.
 
-use catalog::datasets::serving::{EXTRA, VIEWS};
-use catalog::datasets::stored;
+use catalog::datasets::serving::{EXTRA, QUERIES, SETTLED_EXTRA, VIEWS};
+use catalog::datasets::{bookings, stored};
 use catalog::store::pg::fault;
 use catalog::{Fault, Result, WriteMode};
 use sqlx::PgPool;
@@ -43,11 +43,11 @@ pub async fn migrate(pool: &PgPool) -> Result<()> {
 
 /// Changes with anything that tables or views are made from.
 fn digest() -> u64 {
-    xxhash_rust::xxh3::xxh3_64(format!("{VIEW_RULES} {VIEWS:?} {EXTRA:?} {:?}", stored()).as_bytes())
+    xxhash_rust::xxh3::xxh3_64(format!("{VIEW_RULES} {VIEWS:?} {QUERIES:?} {EXTRA:?} {SETTLED_EXTRA:?} {:?}", stored()).as_bytes())
 }
 
 /// Raised when the text of the views below changes in another way than through the catalog.
-const VIEW_RULES: u32 = 1;
+const VIEW_RULES: u32 = 2;
 
 /// Makes or renews the serving views over the tables of `core`, and lets `propflow_reader` read them. Run it after
 /// [`prepare`](crate::Sink::prepare); running it again changes nothing.
@@ -77,17 +77,39 @@ pub async fn create_views(connection: &mut PgConnection) -> Result<()> {
              and (not exists (select from core.account_properties a where a.property_id = t.property_id) \
                or exists (select from core.account_properties a where a.property_id = t.property_id and a.deleted_at is null))"
         };
+        let (fresh, live) = if bookings::is_settled(&dataset.name) {
+            // Settled rows are as old as their property's settling; one that is overdue by a quarter of an hour is stale.
+            let fresh = "f.settled_at as as_of, coalesce(f.due_at < now() - interval '15 minutes', true) as stale";
+            (fresh, "ops.settled f on f.property_id = t.property_id where t.deleted_at is null".to_owned())
+        } else {
+            let fresh = "f.observed_at as as_of, \
+                coalesce(f.observed_at + make_interval(secs => f.limit_seconds) < now(), true) as stale";
+            (fresh, format!("ops.freshness f on f.scope = t.property_id{live}"))
+        };
         // Dropped and made again: `or replace` could not follow a column that moved. One transaction, so no reader sees
         // the gap, and what someone built on a view makes this fail instead of going away.
         sql.push_str(&format!(
-            "drop view if exists {name};\ncreate view {name} as select {columns}, f.observed_at as as_of, \
-             coalesce(f.observed_at + make_interval(secs => f.limit_seconds) < now(), true) as stale \
-             from {table} t left join ops.freshness f on f.scope = t.property_id{live};\n\
+            "drop view if exists {name};\ncreate view {name} as select {columns}, {fresh} \
+             from {table} t left join {live};\n\
              comment on view {name} is {};\n",
             literal(view.about)
         ));
         let described = dataset.columns.iter().map(|c| (c.name.as_str(), c.about.as_str()));
-        for (column, about) in described.chain(EXTRA.iter().map(|(name, _, about)| (*name, *about))) {
+        for (column, about) in described.chain(view.extra().iter().map(|(name, _, about)| (*name, *about))) {
+            sql.push_str(&format!("comment on column {name}.{} is {};\n", quote(column)?, literal(about)));
+        }
+    }
+    for query in QUERIES {
+        let name = format!("serving.{}", quote(query.name)?);
+        for input in query.inputs() {
+            quote(input)?;
+        }
+        let body = query.over(|table| format!("(select * from core.\"{table}\" where deleted_at is null)"));
+        sql.push_str(&format!(
+            "drop view if exists {name};\ncreate view {name} as {body};\ncomment on view {name} is {};\n",
+            literal(query.about)
+        ));
+        for (column, about, _) in query.columns {
             sql.push_str(&format!("comment on column {name}.{} is {};\n", quote(column)?, literal(about)));
         }
     }

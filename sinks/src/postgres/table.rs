@@ -112,7 +112,10 @@ impl Statements {
         let on_key = same("t", "s", &key);
         let mut set: Vec<String> = values.iter().map(|c| format!("{c} = s.{c}")).collect();
         set.extend(["updated_at = now()".to_owned(), "deleted_at = null".to_owned()]);
-        let update = format!("update {table} t set {} from {stage} s where {on_key}", set.join(", "));
+        let version = dataset.version_column.as_deref().filter(|_| mode == WriteMode::Upsert).map(quote).transpose()?;
+        // What is stored gives way to its own version or a newer one, never to an older.
+        let newer = version.as_ref().map_or(String::new(), |v| format!(" and s.{v} >= t.{v}"));
+        let update = format!("update {table} t set {} from {stage} s where {on_key}{newer}", set.join(", "));
         let insert = match mode {
             WriteMode::Append => format!(
                 "insert into {table} ({columns}, {SLICE}) select {columns}, $1 from {stage} order by propflow_ordinal"
@@ -161,8 +164,12 @@ impl Statements {
                 "insert into {stage} ({columns}, propflow_ordinal) select {columns}, -1 from {table}; truncate {table}"
             ),
             dedupe: format!(
-                "delete from {stage} a using {stage} b where {} and a.propflow_ordinal < b.propflow_ordinal",
-                same("a", "b", &key)
+                "delete from {stage} a using {stage} b where {} and {}",
+                same("a", "b", &key),
+                match &version {
+                    Some(v) => format!("(a.{v}, a.propflow_ordinal) < (b.{v}, b.propflow_ordinal)"),
+                    None => "a.propflow_ordinal < b.propflow_ordinal".to_owned(),
+                }
             ),
             update: (!values.is_empty()).then(|| {
                 format!(

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, AsArray, Date32Array};
+use arrow::array::{ArrayRef, AsArray, Date32Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType};
-use chrono::{DateTime, NaiveDate};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use datafusion::error::Result;
 
@@ -26,7 +26,89 @@ pub(super) fn all() -> Vec<Function> {
             DataType::Date32,
             local_date,
         ),
+        Function::map("clock_time", |a| map_text(a, clock_time)),
+        Function::text("instant_lenient", Arity::Between(1, 1), instant(), |a| {
+            let instants: TimestampMicrosecondArray =
+                strings(&a[0]).iter().map(|v| v.and_then(instant_lenient).map(|i| i.timestamp_micros())).collect();
+            Ok(Arc::new(instants.with_timezone("UTC")))
+        }),
+        Function::new(
+            "local_instant",
+            Arity::Between(3, 3),
+            &[DataType::Date32, DataType::Utf8, DataType::Utf8],
+            instant(),
+            local_instant,
+        ),
     ]
+}
+
+fn instant() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// `clock_time(text)`: a time of day as `HH:MM`, from `9:30`, `16:00:00`, a bare hour or `4 PM`.
+pub fn clock_time(text: &str) -> Option<String> {
+    let text = text.trim().to_ascii_lowercase().replace('.', "");
+    let (body, noon) = match (text.strip_suffix("am"), text.strip_suffix("pm")) {
+        (Some(body), _) => (body.trim_end(), Some(false)),
+        (_, Some(body)) => (body.trim_end(), Some(true)),
+        _ => (text.as_str(), None),
+    };
+    let mut parts = body.split(':');
+    let mut number = |most: u32| -> Option<Option<u32>> {
+        let Some(part) = parts.next() else { return Some(None) };
+        let digits = (1..=2).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+        let value: u32 = digits.then(|| part.parse().ok())??;
+        (value <= most).then_some(Some(value))
+    };
+    let (hour, minute) = (number(24)??, number(59)?.unwrap_or(0));
+    number(59)?;
+    let hour = match noon {
+        None => hour,
+        Some(_) if hour == 0 || hour > 12 => return None,
+        Some(afternoon) => hour % 12 + if afternoon { 12 } else { 0 },
+    };
+    (parts.next().is_none() && hour < 24).then(|| format!("{hour:02}:{minute:02}"))
+}
+
+/// `instant_lenient(text)`: the instant in an ISO 8601 text, in its basic form too, with a blank for the `T`, with or
+/// without fractions, with a zone's name in brackets behind it. Without an offset it is taken for UTC.
+pub fn instant_lenient(text: &str) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    let text = text.split('[').next().unwrap_or(text).trim_end();
+    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+        return Some(instant.to_utc());
+    }
+    let bare = text.strip_suffix(['Z', 'z']).unwrap_or(text);
+    let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y%m%dT%H%M%S"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(bare, format).ok());
+    let naive = naive.or_else(|| NaiveDate::parse_from_str(bare, "%Y-%m-%d").ok().map(|d| d.and_time(NaiveTime::MIN)));
+    match naive {
+        Some(naive) => Some(naive.and_utc()),
+        None => ["%Y-%m-%dT%H:%M:%S%.f%z", "%Y-%m-%d %H:%M:%S%.f %z"]
+            .iter()
+            .find_map(|format| DateTime::parse_from_str(text, format).ok())
+            .map(|i| i.to_utc()),
+    }
+}
+
+/// `local_instant(day, time, zone)`: the instant at which that time strikes there; where clocks skip it, the first instant
+/// behind the gap, where they strike it twice, the first one. A time that is no time is midnight, an unknown zone UTC.
+fn local_instant(args: &[ArrayRef]) -> Result<ArrayRef> {
+    let days = args[0].as_primitive::<Date32Type>();
+    let (times, zones) = (strings(&args[1]), strings(&args[2]));
+    let instants = days.iter().zip(times.iter().zip(zones.iter())).map(|(day, (time, zone))| {
+        let day = Date32Type::to_naive_date_opt(day?)?;
+        let time = time.and_then(|t| NaiveTime::parse_from_str(t, "%H:%M").ok()).unwrap_or(NaiveTime::MIN);
+        let zone = zone.and_then(time_zone).unwrap_or(Tz::UTC);
+        let struck = (0..8).find_map(|quarters| {
+            let time = day.and_time(time).checked_add_signed(TimeDelta::minutes(15 * quarters))?;
+            zone.from_local_datetime(&time).earliest()
+        });
+        struck.map(|i| i.timestamp_micros())
+    });
+    Ok(Arc::new(instants.collect::<TimestampMicrosecondArray>().with_timezone("UTC")))
 }
 
 /// `date_lenient(text)`: the day in `2026-08-01`, `2026-8-1`, `8/1/2026`, `20260801`, `Aug 1, 2026` and the like, with

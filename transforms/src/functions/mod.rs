@@ -3,6 +3,7 @@
 //! All of them are pure. Unless it says otherwise, a function gives null for null, and null for what it cannot read:
 //! it never fails on a value.
 
+mod channels;
 mod dates;
 mod email;
 mod json;
@@ -24,16 +25,18 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-pub use dates::{date_lenient, time_zone};
+pub use channels::{email_is_alias, platform};
+pub use dates::{clock_time, date_lenient, instant_lenient, time_zone};
 pub use email::email_canonical;
 pub use money::money;
 pub use name::{PersonName, person_name};
 pub use phone::phone_e164;
+pub(crate) use text::stable_id;
 pub use text::{flag, snake};
 
 /// Every function that propflow adds to SQL, beside those of `datafusion-functions-json`.
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
-    [text::all(), money::all(), dates::all(), phone::all(), email::all(), name::all(), json::all()]
+    [text::all(), money::all(), dates::all(), phone::all(), email::all(), name::all(), json::all(), channels::all()]
         .into_iter()
         .flatten()
         .map(|f| Arc::new(ScalarUDF::new_from_impl(f)))

@@ -73,20 +73,29 @@ fn url_part(text: &str) -> String {
 fn stable_ids(args: &[ArrayRef]) -> Result<ArrayRef> {
     let columns: Vec<_> = args.iter().map(strings).collect();
     let rows = columns.first().map_or(0, |c| c.len());
-    let ids = (0..rows).map(|row| {
-        let mut hash = Xxh3::new();
-        for column in &columns {
-            match column.is_valid(row).then(|| column.value(row)) {
-                Some(value) => {
-                    hash.update(&(value.len() as u64).to_le_bytes());
-                    hash.update(value.as_bytes());
-                }
-                None => hash.update(&u64::MAX.to_le_bytes()),
-            }
-        }
-        Some(base32(hash.digest128()))
-    });
+    let ids = (0..rows)
+        .map(|row| Some(id_of(columns.iter().map(|column| column.is_valid(row).then(|| column.value(row))))));
     Ok(Arc::new(ids.collect::<StringArray>()))
+}
+
+/// What `stable_id(…)` gives for values that are all there.
+pub(crate) fn stable_id(values: &[&str]) -> String {
+    id_of(values.iter().map(|v| Some(*v)))
+}
+
+fn id_of(values: impl Iterator<Item = Option<impl AsRef<str>>>) -> String {
+    let mut hash = Xxh3::new();
+    for value in values {
+        match value {
+            Some(value) => {
+                let value = value.as_ref();
+                hash.update(&(value.len() as u64).to_le_bytes());
+                hash.update(value.as_bytes());
+            }
+            None => hash.update(&u64::MAX.to_le_bytes()),
+        }
+    }
+    base32(hash.digest128())
 }
 
 fn base32(bits: u128) -> String {
