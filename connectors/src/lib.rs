@@ -7,6 +7,7 @@ use catalog::Entry;
 
 mod emit;
 pub mod http;
+pub mod intake;
 pub mod mits;
 pub mod resman;
 pub mod rows;
@@ -17,7 +18,8 @@ pub use source::{Event, Read, Request, Source, Stream, guarded};
 pub use webhook::{Decoded, Delivery, Refused, Webhook};
 
 /// Every connector, in the order of `propflow list`.
-pub static ALL: &[Entry<dyn Source>] = &[Entry::of::<mits::Mits>(), Entry::of::<resman::ResMan>()];
+pub static ALL: &[Entry<dyn Source>] =
+    &[Entry::of::<intake::Intake>(), Entry::of::<mits::Mits>(), Entry::of::<resman::ResMan>()];
 
 /// The connector of that name.
 pub fn find(name: &str) -> Option<&'static Entry<dyn Source>> {

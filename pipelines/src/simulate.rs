@@ -158,6 +158,9 @@ pub fn write_specs(dir: &Path, simulator: &Simulator, lake: &Path) -> Result<Pat
             .and_then(|t| {
                 serde_json::to_value(t).map_err(|e| Fault::us("a built-in pipeline has no JSON form").because(e))
             })?;
+        if table["source"]["connector"] != "resman" {
+            continue;
+        }
         let mut faults = Vec::new();
         spec::interpolate(&mut table, "", &mut faults, &|name| {
             variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The pipelines that come with propflow, by file name.
-const BUILT_IN: &[(&str, &str)] = &[("resman_inventory.toml", include_str!("../specs/resman_inventory.toml"))];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("resman_inventory.toml", include_str!("../specs/resman_inventory.toml")),
+    ("intake_bookings.toml", include_str!("../specs/intake_bookings.toml")),
+];
 
 /// One pipeline file.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]

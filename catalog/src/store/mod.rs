@@ -4,8 +4,12 @@
 //! transaction that makes its rows durable.
 
 pub mod audit;
+pub mod connections;
+pub mod deliveries;
+pub mod keys;
 pub mod pg;
 pub mod quota;
+pub mod requests;
 pub mod runs;
 
 pub use pg::{connect, migrate};
