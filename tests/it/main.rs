@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, that is how a wrong turn ends")]
 
 mod conformance;
+mod deliveries;
 mod functions;
+mod http;
 mod jobs;
 mod lake;
 mod mits;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up should end at once")]
 
 pub mod db;
+pub mod house;
 pub mod rig;
 pub mod rows;
 pub mod vendors;

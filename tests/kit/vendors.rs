@@ -36,6 +36,8 @@ pub struct Vendor {
     pub secrets: Vec<String>,
     /// Whether it is reached over a network, so that each [`Wrong`] can happen.
     pub remote: bool,
+    /// Whether it can be asked at all; one that cannot sends by itself.
+    pub pulled: bool,
     kind: Kind,
     _dir: TempDir,
 }
@@ -44,6 +46,7 @@ pub struct Vendor {
 enum Kind {
     ResMan(Simulator),
     Feed(std::path::PathBuf),
+    Sender,
 }
 
 impl Vendor {
@@ -69,7 +72,7 @@ impl Vendor {
                     "limits": { "calls_per_sec": 100_000, "burst": 1000, "backoff_ms": 1 },
                 });
                 let secrets = vec![credentials.api_key.clone()];
-                Self { settings, secrets, remote: true, kind: Kind::ResMan(simulator), _dir: dir }
+                Self { settings, secrets, remote: true, pulled: true, kind: Kind::ResMan(simulator), _dir: dir }
             }
             "mits" => {
                 let path = dir.path().join("feed.xml");
@@ -81,7 +84,14 @@ impl Vendor {
                 .unwrap();
                 std::fs::File::create(&path).unwrap().write_all(&feed).unwrap();
                 let settings = json!({ "path": path });
-                Self { settings, secrets: Vec::new(), remote: false, kind: Kind::Feed(path), _dir: dir }
+                Self { settings, secrets: Vec::new(), remote: false, pulled: true, kind: Kind::Feed(path), _dir: dir }
+            }
+            "intake" => {
+                let path = dir.path().join("secret");
+                std::fs::write(&path, crate::house::SECRET).unwrap();
+                let settings = json!({ "secrets": [format!("file:{}", path.display())] });
+                let secrets = vec![crate::house::SECRET.to_owned()];
+                Self { settings, secrets, remote: false, pulled: false, kind: Kind::Sender, _dir: dir }
             }
             other => panic!("connector `{other}` has no vendor in tests/kit/vendors.rs"),
         }
@@ -105,6 +115,7 @@ impl Vendor {
                 };
                 simulator.misbehave(rule);
             }
+            Kind::Sender => {}
             Kind::Feed(path) => match wrong {
                 Wrong::Cut => {
                     let whole = std::fs::read(path).unwrap();

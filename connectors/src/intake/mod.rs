@@ -221,7 +221,8 @@ mod tests {
         assert_eq!((decoded.events.len(), decoded.objects.len()), (1, 0));
         let Some(Event::Rows { batch, dataset }) = decoded.events.pop() else { panic!("no rows") };
         assert_eq!((&*dataset, batch.num_rows()), (DATASET, 1));
-        let cells = batch.schema().fields().iter().zip(batch.columns()).filter_map(|(field, column)| {
+        let schema = batch.schema();
+        let cells = schema.fields().iter().zip(batch.columns()).filter_map(|(field, column)| {
             let column = column.as_string::<i32>();
             column.is_valid(0).then(|| (field.name().clone(), column.value(0).to_owned()))
         });

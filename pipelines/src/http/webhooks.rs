@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
+use bytes::{Bytes, BytesMut};
 use connectors::Refused;
+use futures::StreamExt;
 use http::{StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -140,22 +142,24 @@ async fn take(
     answer
 }
 
-/// The body, or nothing when it is too large.
-async fn read(headers: &http::HeaderMap, body: Body) -> Result<Option<bytes::Bytes>> {
-    let said = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-    if said.is_some_and(|length| length > BODY_CAP_BYTES) {
-        return Ok(None);
-    }
-    match to_bytes(body, BODY_CAP_BYTES).await {
-        Ok(body) => Ok(Some(body)),
-        Err(error) => {
-            let inner = std::error::Error::source(&error);
-            if inner.is_some_and(|e| e.to_string().contains("length limit")) {
-                return Ok(None);
-            }
-            Err(Problem::new(Kind::Malformed, "the body ends early"))
+/// The body, or nothing when it is too large. The rest of one that is too large is read and dropped, up to a limit: most
+/// senders listen to no answer before they have said everything.
+async fn read(headers: &http::HeaderMap, body: Body) -> Result<Option<Bytes>> {
+    const DROPPED_BYTES: usize = 16 * BODY_CAP_BYTES;
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok()).unwrap_or(0);
+    let mut parts = body.into_data_stream();
+    let (mut kept, mut seen) = (BytesMut::with_capacity(said.min(BODY_CAP_BYTES)), 0);
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| Problem::new(Kind::Malformed, "the body ends early"))?;
+        seen += part.len();
+        if seen > DROPPED_BYTES {
+            break;
+        }
+        if seen <= BODY_CAP_BYTES {
+            kept.extend_from_slice(&part);
         }
     }
+    Ok((seen <= BODY_CAP_BYTES).then(|| kept.freeze()))
 }
 
 fn outcome(rejected: &Rejected) -> &'static str {

@@ -40,12 +40,19 @@ pub struct Connections {
     world: World,
     known: RwLock<(Arc<Known>, Option<Instant>)>,
     reading: Mutex<()>,
+    fixed: bool,
 }
 
 impl Connections {
     /// Those of an app's pipeline files. They are read when the first one is asked for.
     pub fn new(app: App, world: World) -> Self {
-        Self { app, world, known: RwLock::new((Arc::default(), None)), reading: Mutex::new(()) }
+        Self { app, world, known: RwLock::new((Arc::default(), None)), reading: Mutex::new(()), fixed: false }
+    }
+
+    /// Just this one, whatever the pipeline files say: for programs that bring a source of their own.
+    pub fn fixed(app: App, world: World, connector: &str, connection: &str, open: Open) -> Self {
+        let known = Known::from([((connector.to_owned(), connection.to_owned()), Arc::new(open))]);
+        Self { fixed: true, known: RwLock::new((Arc::new(known), None)), ..Self::new(app, world) }
     }
 
     /// The connection of that connector and name, if a pipeline file has it and its vendor sends deliveries.
@@ -54,7 +61,7 @@ impl Connections {
         let (known, read_at) = self.now();
         let found = known.get(&key).cloned();
         let age = read_at.map_or(Duration::MAX, |at| at.elapsed());
-        if age < LOOKED_AGAIN || (found.is_some() && age < KEPT) {
+        if self.fixed || age < LOOKED_AGAIN || (found.is_some() && age < KEPT) {
             return found;
         }
         if found.is_some() {
