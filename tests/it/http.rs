@@ -66,7 +66,9 @@ async fn the_description_is_what_clients_were_told() {
     for reference in text.split("\"$ref\":\"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(served.pointer(reference).is_some(), "{reference}");
     }
-    insta::assert_json_snapshot!("openapi", served, { ".info.version" => "[version]" });
+    let mut told = served;
+    told["info"]["version"] = "[version]".into();
+    insta::assert_json_snapshot!("openapi", told);
 }
 
 #[tokio::test]
@@ -312,7 +314,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(text)
+        Write::write(&mut *self.0.lock().unwrap(), text)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

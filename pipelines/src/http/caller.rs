@@ -21,6 +21,8 @@ use super::error::{Kind, Problem, Result};
 
 /// How long a key that was looked up is used: a revoked one works for this much longer at the most.
 pub const KEY_KEPT: Duration = Duration::from_secs(5);
+/// How many characters of a key find it.
+const PREFIX_CHARS: usize = 11;
 /// Keys that are remembered.
 const REMEMBERED: usize = 10_000;
 /// How often the use of a key is noted.
@@ -203,9 +205,8 @@ impl KeyRing {
     }
 
     async fn look_up(&self, key: &str, hash: &[u8; 32]) -> Result<Option<Arc<Caller>>, Fault> {
-        let Some(prefix) = key.rsplit_once('_').map(|(prefix, _)| prefix).filter(|p| p.len() == 11) else {
-            return Ok(None);
-        };
+        let found = key.split_at_checked(PREFIX_CHARS).filter(|(_, secret)| secret.starts_with('_'));
+        let Some((prefix, _)) = found else { return Ok(None) };
         let Some(kept) = keys::find(&self.pool, prefix).await? else { return Ok(None) };
         // Every byte is compared, so that the answer's time tells nothing.
         let differs = kept.hash.iter().zip(hash).fold(0, |d, (a, b)| d | (a ^ b));
