@@ -180,7 +180,10 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// For how long a secret that was read is used. A new one is taken up this fast.
 const SECRET_KEPT: TimeDelta = TimeDelta::seconds(5);
 
-static SECRETS: LazyLock<Mutex<HashMap<String, (DateTime<Utc>, SecretString)>>> = LazyLock::new(Mutex::default);
+/// Secrets by their place, each with the time at which it was read.
+type Live = HashMap<String, (DateTime<Utc>, SecretString)>;
+
+static SECRETS: LazyLock<Mutex<Live>> = LazyLock::new(Mutex::default);
 
 /// A secret as it was at most a few seconds ago: deliveries come by the thousand, and each would read a file otherwise.
 fn live(secret: &SecretRef, now: DateTime<Utc>) -> Result<SecretString> {
