@@ -8,6 +8,7 @@ use catalog::Entry;
 mod emit;
 pub mod guesty;
 pub mod hostaway;
+pub mod intake;
 mod managers;
 pub mod mits;
 pub mod ownerrez;
@@ -24,6 +25,7 @@ pub use webhook::{Decoded, Delivery, Refused, Webhook};
 pub static ALL: &[Entry<dyn Source>] = &[
     Entry::of::<guesty::Guesty>(),
     Entry::of::<hostaway::Hostaway>(),
+    Entry::of::<intake::Intake>(),
     Entry::of::<mits::Mits>(),
     Entry::of::<ownerrez::OwnerRez>(),
     Entry::of::<resman::ResMan>(),

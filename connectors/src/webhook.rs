@@ -5,15 +5,17 @@
 //! are read again from the vendor.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use catalog::{Fault, Result, SecretRef};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, header};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
 use crate::source::Event;
@@ -28,6 +30,9 @@ pub struct Delivery {
     /// When it came.
     pub received_at: DateTime<Utc>,
 }
+
+/// A header that only the receiver sets: the event that the address itself names, at an endpoint per event.
+pub const EVENT_HEADER: &str = "propflow-event";
 
 /// Why a delivery is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,7 +133,9 @@ impl Standard {
         }
         let mut signed = false;
         for secret in &self.secrets {
-            let key = key(secret).map_err(|_| unverified("this endpoint's signing secret cannot be read"))?;
+            let text = live(secret, delivery.received_at);
+            let key = text.and_then(|text| key(secret, &text));
+            let key = key.map_err(|_| unverified("this endpoint's signing secret cannot be read"))?;
             for claim in &claimed {
                 let mac = mac(&key, id, timestamp, &delivery.body);
                 // Every pair is compared, in constant time each, so that the answer's time tells nothing.
@@ -146,6 +153,11 @@ impl Standard {
         Ok(())
     }
 
+    /// When the sender says that it sent a delivery.
+    pub fn sent_at(delivery: &Delivery) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp(header(&delivery.headers, "timestamp")?.parse().ok()?, 0)
+    }
+
     /// The sender's id of a delivery.
     pub fn id(delivery: &Delivery) -> Option<&str> {
         header(&delivery.headers, "id")
@@ -157,7 +169,7 @@ impl Standard {
 /// # Errors
 /// When the secret is not base64.
 pub fn sign(secret: &SecretRef, id: &str, timestamp: i64, body: &[u8]) -> Result<String> {
-    let mac = mac(&key(secret)?, id, &timestamp.to_string(), body)?;
+    let mac = mac(&key(secret, &secret.resolve()?)?, id, &timestamp.to_string(), body)?;
     Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
 }
 
@@ -165,9 +177,30 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     ["webhook", "svix"].iter().find_map(|brand| headers.get(format!("{brand}-{name}"))?.to_str().ok())
 }
 
-fn key(secret: &SecretRef) -> Result<Vec<u8>> {
-    let secret_text = secret.resolve()?;
-    let text = secret_text.expose_secret();
+/// For how long a secret that was read is used. A new one is taken up this fast.
+const SECRET_KEPT: TimeDelta = TimeDelta::seconds(5);
+
+/// Secrets by their place, each with the time at which it was read.
+type Live = HashMap<String, (DateTime<Utc>, SecretString)>;
+
+static SECRETS: LazyLock<Mutex<Live>> = LazyLock::new(Mutex::default);
+
+/// A secret as it was at most a few seconds ago: deliveries come by the thousand, and each would read a file otherwise.
+fn live(secret: &SecretRef, now: DateTime<Utc>) -> Result<SecretString> {
+    let place = secret.to_string();
+    let known = SECRETS.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+    if let Some((read_at, value)) = known
+        && (now - read_at).abs() < SECRET_KEPT
+    {
+        return Ok(value);
+    }
+    let value = secret.resolve()?;
+    SECRETS.lock().unwrap_or_else(PoisonError::into_inner).insert(place, (now, value.clone()));
+    Ok(value)
+}
+
+fn key(secret: &SecretRef, value: &SecretString) -> Result<Vec<u8>> {
+    let text = value.expose_secret();
     STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text)).map_err(|_| {
         Fault::user(format!("the signing secret `{secret}` is not base64"))
             .hint("It is `whsec_` and a key in base64, exactly as the sender shows it.")
@@ -196,7 +229,8 @@ pub fn basic(delivery: &Delivery, user: &str, password: &SecretRef) -> Result<()
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
         .and_then(|(_, credentials)| STANDARD.decode(credentials.trim()).ok())
         .ok_or_else(|| unverified("user and password are missing"))?;
-    let password = password.resolve().map_err(|_| unverified("this endpoint's password cannot be read"))?;
+    let password =
+        live(password, delivery.received_at).map_err(|_| unverified("this endpoint's password cannot be read"))?;
     let wanted = format!("{user}:{}", password.expose_secret());
     // Hashes have one length, so the comparison's time does not depend on how much is right.
     let differs = Sha256::digest(&given).iter().zip(Sha256::digest(wanted.as_bytes())).fold(0, |d, (a, b)| d | (a ^ b));

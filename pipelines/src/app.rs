@@ -186,13 +186,14 @@ impl App {
     pub async fn job(&self, plan: &Plan, database: &Database, asked: Asked) -> Result<Job> {
         let world = self.world(Some(database));
         let spec = &plan.spec;
-        let entry = connectors::find(&spec.source.connector)
-            .ok_or_else(|| Fault::us(format!("connector `{}` has left the registry", spec.source.connector)))?;
-        let source = entry.open(Value::Object(spec.source.settings.clone()), env(&world, spec.connection())).await?;
-        let stream =
-            source.streams().into_iter().find(|s| s.name == spec.source.stream).ok_or_else(|| {
-                Fault::us(format!("connector `{}` has lost stream `{}`", entry.name, spec.source.stream))
-            })?;
+        catalog::store::connections::usable(&database.pool, &spec.source.connector, spec.connection()).await?;
+        let source = open_source(spec, &world).await?;
+        let name = &spec.source.connector;
+        let stream = source
+            .streams()
+            .into_iter()
+            .find(|s| s.name == spec.source.stream)
+            .ok_or_else(|| Fault::us(format!("connector `{name}` has lost stream `{}`", spec.source.stream)))?;
         let freshness_limit_secs = i64::from(spec.freshness.limit_hours) * 3600;
         let mut opened = Vec::new();
         for sink in &spec.sinks {
@@ -214,6 +215,7 @@ impl App {
             region: spec.defaults.region.clone(),
             concessions_included: included.unwrap_or(false),
             freshness_limit_secs,
+            deliveries: None,
         })
     }
 }
@@ -229,6 +231,13 @@ pub struct Asked {
     pub only: Vec<String>,
     /// Do not resume.
     pub fresh: bool,
+}
+
+/// Opens the source of a pipeline file.
+pub async fn open_source(spec: &spec::Spec, world: &World) -> Result<Box<dyn connectors::Source>> {
+    let entry = connectors::find(&spec.source.connector)
+        .ok_or_else(|| Fault::us(format!("connector `{}` has left the registry", spec.source.connector)))?;
+    entry.open(Value::Object(spec.source.settings.clone()), env(world, spec.connection())).await
 }
 
 /// Opens a sink. A `postgres` sink without an address is the ledger's own database, and then keeps the cursors.

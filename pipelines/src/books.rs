@@ -17,12 +17,17 @@ use crate::app::{App, Database};
 use crate::cli::{print, wrote};
 use crate::{names, show, spec};
 
-/// Notes in the audit trail what a person did by hand.
-pub async fn audit(database: &Database, action: &str, subject: &str, asked: Value) -> Result<()> {
+/// Who works at this machine, for the audit trail.
+pub fn actor() -> String {
     let user =
         nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map_or("unknown".to_owned(), |u| u.name);
     let host = nix::unistd::gethostname().ok().and_then(|h| h.into_string().ok()).unwrap_or_default();
-    let actor = format!("{user}@{host}");
+    format!("{user}@{host}")
+}
+
+/// Notes in the audit trail what a person did by hand.
+pub async fn audit(database: &Database, action: &str, subject: &str, asked: Value) -> Result<()> {
+    let actor = actor();
     let entry = Entry { actor: &actor, action, subject, after: Some(asked), ..Entry::default() };
     let mut connection = database.pool.acquire().await.map_err(|e| fault("cannot write the audit trail", e))?;
     catalog::store::audit::write(&mut connection, &entry).await

@@ -21,7 +21,7 @@ use crate::progress::{Observer, Silent};
 use crate::render::Format;
 use crate::run::{Summary, run};
 use crate::show::{self, Bars};
-use crate::{books, demo, docs, map, matching, simulate, sql, worker};
+use crate::{books, demo, docs, map, matching, service, simulate, sql, worker};
 
 /// Keeps property management, booking channels, a leasing chatbot and an analytics lake in agreement.
 #[derive(Debug, Parser)]
@@ -132,10 +132,26 @@ enum Command {
     },
     /// Show the rows and values that were refused, with the reason
     Rejects(books::RejectsOptions),
-    /// Read again what is on the books as refused or failed
+    /// Serve webhooks and the API, and work off jobs and schedules, until stopped
+    Serve(service::ServeOptions),
+    /// Make, show and revoke API keys
+    #[command(subcommand)]
+    Keys(service::KeysCommand),
+    /// Show what vendors sent, and what became of it
+    Deliveries(service::DeliveriesOptions),
+    /// Show connections that were stopped, or let one be used again
+    Connections {
+        /// Let this connection be used again
+        #[arg(long, value_name = "NAME")]
+        resume: Option<String>,
+    },
+    /// Read again what is on the books as refused or failed, or process deliveries once more
     Replay {
         /// The pipeline's name
-        pipeline: String,
+        #[arg(required_unless_present_any = ["delivery", "connection"], conflicts_with_all = ["delivery", "connection"])]
+        pipeline: Option<String>,
+        #[command(flatten)]
+        deliveries: service::ReplayOptions,
     },
     /// Show which property each listing of a booking channel is, or say it: `map airbnb 9719 P-0003`
     Map(map::Options),
@@ -287,7 +303,13 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
         }
         Command::Work { concurrency, once } => {
             let database = app.database().await?;
-            let end = worker::work(&app, &database, worker::Options { concurrency, once }, stop).await;
+            let end = worker::work(
+                &app,
+                &database,
+                worker::Options { concurrency, once, ..worker::Options::default() },
+                stop,
+            )
+            .await;
             database.close().await;
             end.map(|()| End::Done)
         }
@@ -323,7 +345,32 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             })
             .await
         }
-        Command::Replay { pipeline } => {
+        Command::Serve(options) => {
+            service::serve(&app, &options, out, stop).await?;
+            Ok(End::Done)
+        }
+        Command::Keys(command) => {
+            let work = async |database: &Database| {
+                service::keys(&app, database, &command, common.json, &mut io::stdout()).await
+            };
+            with_database(&app, work).await
+        }
+        Command::Deliveries(options) => {
+            with_database(&app, async |database| {
+                service::deliveries(database, &options, common.json, &mut io::stdout()).await
+            })
+            .await
+        }
+        Command::Connections { resume } => {
+            with_database(&app, async |database| {
+                service::connections(database, resume.as_deref(), common.json, &mut io::stdout()).await
+            })
+            .await
+        }
+        Command::Replay { pipeline: None, deliveries } => {
+            with_database(&app, async |database| service::replay(database, &deliveries, &mut io::stdout()).await).await
+        }
+        Command::Replay { pipeline: Some(pipeline), .. } => {
             let database = app.database().await?;
             let only = books::scopes_to_replay(&database, &pipeline).await?;
             database.close().await;

@@ -62,6 +62,7 @@ pub async fn copy(app: &App, copy: Copy, stop: &CancellationToken) -> Result<Sum
         region: copy.region,
         concessions_included: false,
         freshness_limit_secs: 0,
+        deliveries: None,
     };
     run(&world, job, stop).await
 }

@@ -82,13 +82,35 @@ pub const MAX_WORKERS_LOST: i32 = 5;
 
 /// How long finished jobs are kept. Their keys keep a repeated push from running again.
 pub const DONE_KEPT: Duration = Duration::from_secs(14 * 86_400);
+/// How long finished jobs of deliveries are kept: there are many, their keys never come again, and what they did stands with
+/// the deliveries.
+pub const DELIVERIES_KEPT: Duration = Duration::from_secs(3600);
 /// How long dead jobs are kept.
 pub const DEAD_KEPT: Duration = Duration::from_secs(90 * 86_400);
+
+/// What kind of work a job is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// A run of the pipeline.
+    #[default]
+    Run,
+    /// Work off the deliveries of a connection.
+    Deliveries {
+        /// The connector that understands them.
+        connector: String,
+        /// The connection that they came in for.
+        connection: String,
+    },
+}
 
 /// What is to be done. Ids only: the rows are read when the job runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// The pipeline to run.
+    /// What kind of work it is.
+    #[serde(default)]
+    pub task: Task,
+    /// The pipeline to run; for people, what a job of another kind is about.
     pub pipeline: String,
     /// Who asked: `schedule`, `manual` and so on, as the run ledger has it.
     pub trigger: String,
@@ -110,7 +132,11 @@ impl Job {
 
     /// Jobs of one lane never run at the same time: they would read and write the same properties.
     fn lane(&self) -> String {
-        json!([self.pipeline, self.only]).to_string()
+        match &self.task {
+            Task::Run => json!([self.pipeline, self.only]).to_string(),
+            // A pull of the same connection may take an hour: deliveries do not wait for it.
+            Task::Deliveries { connector, connection } => json!(["deliveries", connector, connection]).to_string(),
+        }
     }
 }
 
@@ -235,6 +261,36 @@ pub async fn push(connection: &mut PgConnection, job: &Job, after: Duration, pri
     Ok(pushed.rows_affected() == 1)
 }
 
+/// Puts a job in the queue unless one of its lane is there that has not begun to look for its work. Call it after the
+/// commit of what it is to find. Says whether it was added.
+pub async fn wake(pool: &PgPool, job: &Job, priority: i32) -> Result<bool> {
+    let what = "cannot put a job in the queue";
+    let mut connection = pool.acquire().await.map_err(|e| fault(what, e))?;
+    let waiting: bool = sqlx::query_scalar(
+        "select exists (select from apalis.jobs where job_type = $1 and metadata -> 'lane' = $2 and (status = 'Queued' or \
+           (status = 'Pending' and (run_at <= now() + interval '1 second' or last_result ? 'waiting'))))",
+    )
+    .bind(QUEUE)
+    .bind(job.lane())
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(|e| fault(what, e))?;
+    if waiting { Ok(false) } else { push(&mut connection, job, Duration::ZERO, priority).await }
+}
+
+/// How many jobs are due and wait, and how many run.
+pub async fn depth(pool: &PgPool) -> Result<(i64, i64)> {
+    sqlx::query_as(
+        "select count(*) filter (where status = 'Pending' and run_at <= now()), \
+           count(*) filter (where status in ('Queued', 'Running')) \
+         from apalis.jobs where job_type = $1 and status in ('Pending', 'Queued', 'Running')",
+    )
+    .bind(QUEUE)
+    .fetch_one(pool)
+    .await
+    .map_err(|e| fault("cannot see how long the queue is", e))
+}
+
 /// A job that was given up.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadJob {
@@ -312,12 +368,14 @@ pub async fn prune(pool: &PgPool, done_kept: Duration, dead_kept: Duration) -> R
     let what = "cannot remove old jobs";
     let gone = sqlx::query(
         "delete from apalis.jobs where job_type = $1 and ( \
-           (status = 'Done' and done_at < now() - make_interval(secs => $2)) or \
+           (status = 'Done' and done_at < now() - make_interval(secs => \
+             case when idempotency_key like 'deliveries/%' then least($2, $4) else $2 end)) or \
            (status in ('Killed', 'Failed') and done_at < now() - make_interval(secs => $3)))",
     )
     .bind(QUEUE)
     .bind(done_kept.as_secs_f64())
     .bind(dead_kept.as_secs_f64())
+    .bind(DELIVERIES_KEPT.as_secs_f64())
     .execute(pool)
     .await
     .map_err(|e| fault(what, e))?;
@@ -362,6 +420,7 @@ pub async fn tick(pool: &PgPool, scheduled: &Scheduled, now: DateTime<Utc>) -> R
             .await
             .map_err(|e| fault(what, e))?;
         let job = Job {
+            task: Task::Run,
             pipeline: pipeline.clone(),
             trigger: "schedule".to_owned(),
             only: only.clone(),

@@ -77,6 +77,8 @@ pub struct Job {
     pub concessions_included: bool,
     /// Seconds after which served rows count as stale.
     pub freshness_limit_secs: i64,
+    /// The batch of deliveries that it loads, if it does; then `read` only says which objects they named.
+    pub deliveries: Option<Uuid>,
 }
 
 /// How a run ended.
@@ -123,7 +125,10 @@ impl Summary {
 }
 
 /// The read as the ledger stores it. Runs of the same request resume each other.
-fn request_json(job: &Job) -> Value {
+pub fn request_json(job: &Job) -> Value {
+    if let Some(claim) = job.deliveries {
+        return json!({ "stream": job.stream.name, "deliveries": claim });
+    }
     let read = match &job.read {
         Read::Snapshot => json!("snapshot"),
         Read::Changes { .. } => json!("changes"),

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 const BUILT_IN: &[(&str, &str)] = &[
     ("guesty_bookings.toml", include_str!("../specs/guesty_bookings.toml")),
     ("hostaway_bookings.toml", include_str!("../specs/hostaway_bookings.toml")),
+    ("intake_bookings.toml", include_str!("../specs/intake_bookings.toml")),
     ("ownerrez_bookings.toml", include_str!("../specs/ownerrez_bookings.toml")),
     ("resman_inventory.toml", include_str!("../specs/resman_inventory.toml")),
 ];

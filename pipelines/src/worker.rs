@@ -7,13 +7,15 @@ use async_trait::async_trait;
 use catalog::store::pg::fault;
 use catalog::store::runs::Status;
 use catalog::{Fault, Result};
+use chrono::TimeDelta;
 use chrono_tz::Tz;
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::app::{App, Asked, Database};
-use crate::jobs::{self, Handler, Job, Outcome, Schedules};
+use crate::inbox::{self, Connections};
+use crate::jobs::{self, Handler, Job, Outcome, Schedules, Task};
 use crate::outbox::{self, Couriers};
 use crate::plan::Plan;
 use crate::run::run;
@@ -26,6 +28,17 @@ pub struct Options {
     pub concurrency: usize,
     /// Do what is due, then end.
     pub once: bool,
+    /// How long deliveries are kept.
+    pub deliveries_kept: TimeDelta,
+}
+
+/// How long deliveries are kept unless something else is asked, in days.
+pub const DELIVERIES_KEPT_DAYS: i64 = 30;
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { concurrency: 2, once: false, deliveries_kept: TimeDelta::days(DELIVERIES_KEPT_DAYS) }
+    }
 }
 
 /// Works until stopped, or until nothing is due.
@@ -34,24 +47,35 @@ pub struct Options {
 /// When a pipeline file has a problem: a schedule that is silently left out would be noticed by nobody.
 pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &CancellationToken) -> Result<()> {
     let plans = app.sound_plans().await?;
-    let drain = options.once;
     let settling = plans.clone();
-    let runner = Arc::new(Runner { app: app.clone(), database: database.clone() });
+    let connections = Connections::new(app.clone(), app.world(Some(database)));
+    let runner = Arc::new(Runner { app: app.clone(), database: database.clone(), connections });
     let timetable = Arc::new(Timetable { plans, database: database.clone() });
-    let options = jobs::Options { concurrency: options.concurrency, drain: options.once };
+    let queue = jobs::Options { concurrency: options.concurrency, drain: options.once };
+    let working = jobs::work(&database.pool, runner, timetable, app.clock.clone(), queue, stop.clone());
     let couriers = Couriers::new(app, database.pool.clone());
-    let deliveries = outbox::Options { parallel: DELIVERIES, drain };
-    let work = jobs::work(&database.pool, runner, timetable, app.clock.clone(), options, stop.clone());
-    if drain {
-        work.await?;
+    let carrying = outbox::Options { parallel: DELIVERIES, drain: options.once };
+    if options.once {
+        jobs::setup(&database.pool).await?;
+        inbox::work::sweep(app, &database.pool).await?;
+        working.await?;
         app.settle(&settling, database, "schedule").await?;
         // Jobs put messages into the outbox, so it is emptied behind them.
-        return outbox::work(&database.pool, &couriers, deliveries, stop).await;
+        return outbox::work(&database.pool, &couriers, carrying, stop).await;
     }
-    tokio::select! {
-        ended = async { tokio::try_join!(work, outbox::work(&database.pool, &couriers, deliveries, stop)) } => ended.map(|_| ()),
-        () = settle_when_due(app, &settling, database) => Ok(()),
-    }
+    // The house is kept as long as there is a worker, and no longer.
+    let ended = CancellationToken::new();
+    let work = async {
+        let end = tokio::try_join!(working, outbox::work(&database.pool, &couriers, carrying, stop));
+        ended.cancel();
+        end.map(|_| ())
+    };
+    let settle = async {
+        tokio::select! { () = settle_when_due(app, &settling, database) => {}, () = ended.cancelled() => {} }
+    };
+    let house = inbox::work::keep_house(app, database, options.deliveries_kept, &ended);
+    let (end, (), ()) = tokio::join!(work, settle, house);
+    end
 }
 
 /// Messages of the outbox that one worker carries at once; each holds a connection to the database.
@@ -85,23 +109,35 @@ pub async fn run_scheduled_now(
     let mut connection = database.pool.acquire().await.map_err(|e| fault("cannot reach the job queue", e))?;
     for scheduled in timetable.list().await? {
         let key = format!("{}@{}", scheduled.schedule.name, Uuid::now_v7());
-        let job =
-            Job { pipeline: scheduled.pipeline, trigger: trigger.to_owned(), only: scheduled.only, attempt: 0, key };
+        let job = Job {
+            task: Task::Run,
+            pipeline: scheduled.pipeline,
+            trigger: trigger.to_owned(),
+            only: scheduled.only,
+            attempt: 0,
+            key,
+        };
         jobs::push(&mut connection, &job, std::time::Duration::ZERO, 0).await?;
     }
     drop(connection);
-    work(app, database, Options { concurrency: 1, once: true }, stop).await
+    work(app, database, Options { concurrency: 1, once: true, ..Options::default() }, stop).await
 }
 
 /// Runs jobs.
 struct Runner {
     app: App,
     database: Arc<Database>,
+    connections: Connections,
 }
 
 #[async_trait]
 impl Handler for Runner {
     async fn run(&self, job: Job, stop: CancellationToken) -> Outcome {
+        if let Task::Deliveries { connector, connection } = &job.task {
+            let worked =
+                inbox::work::work_off(&self.app, &self.database, &self.connections, connector, connection, &stop);
+            return worked.await.unwrap_or_else(|fault| Outcome::failed(fault, job.attempt));
+        }
         match self.attempt(&job, &stop).await {
             Ok(Status::Stopped) => Outcome::Stopped,
             Ok(_) => Outcome::Done,
@@ -143,6 +179,7 @@ impl Runner {
             return Ok(());
         }
         let again = Job {
+            task: Task::Run,
             pipeline: job.pipeline.clone(),
             trigger: "replay".to_owned(),
             only: failed.iter().map(|(scope, _)| scope.clone()).collect(),
@@ -165,8 +202,14 @@ struct Timetable {
 impl Schedules for Timetable {
     async fn list(&self) -> Result<Vec<Scheduled>> {
         let mut all = Vec::new();
+        let stopped = catalog::store::connections::list(&self.database.pool).await?;
         for plan in &self.plans {
             let Some(schedule) = &plan.spec.schedule else { continue };
+            let (connector, connection) = (&plan.spec.source.connector, plan.spec.connection());
+            if stopped.iter().any(|c| c.revoked && c.connector == *connector && c.connection == connection) {
+                // It would only fail, run after run; who starts it by hand is told why.
+                continue;
+            }
             if schedule.zone != "property" {
                 let zone =
                     schedule.zone.parse().map_err(|_| Fault::us(format!("`{}` passed the check", schedule.zone)))?;

@@ -5,10 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, that is how a wrong turn ends")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -389,4 +391,111 @@ fn people_are_matched_in_files() {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(2) && text.contains(said), "{wrong:?}: {text}");
     }
+}
+
+/// `propflow serve` on a free port.
+struct Serve {
+    child: Child,
+    address: String,
+}
+
+impl Serve {
+    fn start(home: &Home, secret: &str) -> Self {
+        let mut command = home.command(&["serve", "--listen", "127.0.0.1:0", "--specs", "specs"]);
+        command.env("PROPFLOW_INTAKE_SECRET", secret).env("PROPFLOW_LAKE", home.path().join("lake"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split_once("http://").unwrap().1.split(',').next().unwrap().to_owned();
+        Self { child, address }
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+}
+
+/// Sends signed bookings one after another until the server is gone, and gives the ids that were answered with a 2xx.
+fn send(address: &str, secret: &catalog::SecretRef, name: &str, answered: &AtomicUsize) -> Vec<String> {
+    use catalog::Clock;
+    let mut ids = Vec::new();
+    let Ok(mut stream) = TcpStream::connect(address) else { return ids };
+    for n in 0..100_000 {
+        let (id, body) = (format!("{name}-{n}"), format!("{{\"booking_id\": \"{name}-{n}\"}}"));
+        let sent = catalog::SystemClock.now().timestamp();
+        let signature = connectors::webhook::sign(secret, &id, sent, body.as_bytes()).unwrap();
+        let request = format!(
+            "POST /api/webhooks/booking-created HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nwebhook-id: {id}\r\n\
+             webhook-timestamp: {sent}\r\nwebhook-signature: {signature}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut answer = [0; 2048];
+        let read = stream.write_all(request.as_bytes()).and_then(|()| stream.read(&mut answer));
+        match read {
+            Ok(read) if answer[..read].starts_with(b"HTTP/1.1 202") => {
+                answered.fetch_add(1, Ordering::Relaxed);
+                ids.push(id);
+            }
+            Ok(0) | Err(_) => return ids,
+            Ok(read) => panic!("{}", String::from_utf8_lossy(&answer[..read])),
+        }
+    }
+    ids
+}
+
+#[test]
+fn a_delivery_that_was_answered_survives_the_kill_of_the_server() {
+    let home = Home::new();
+    let spec = include_str!("../specs/intake_bookings.toml");
+    home.write("specs/intake_bookings.toml", spec);
+    let key = "whsec_cHJvcGZsb3cgdGVzdHMgc2lnbiB3aXRoIHRoaXM=";
+    home.write("secret", key);
+    let secret = catalog::SecretRef::parse(&format!("file:{}", home.path().join("secret").display())).unwrap();
+    let server = Serve::start(&home, key);
+    let answered = AtomicUsize::new(0);
+    let ids: Vec<String> = std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..8)
+            .map(|n| {
+                let (address, secret, answered) = (&server.address, &secret, &answered);
+                scope.spawn(move || send(address, secret, &format!("s{n}"), answered))
+            })
+            .collect();
+        while answered.load(Ordering::Relaxed) < 100 {
+            std::thread::yield_now();
+        }
+        server.signal("-KILL");
+        senders.into_iter().flat_map(|s| s.join().unwrap()).collect()
+    });
+    let mut server = server;
+    server.child.wait().unwrap();
+    assert!(ids.len() >= 100);
+
+    let mut server = Serve::start(&home, key);
+    let listed = |state: &[&str]| -> Vec<String> {
+        let mut arguments = vec!["deliveries", "--json", "--limit", "1000000"];
+        arguments.extend(state);
+        let text = home.ok(&arguments);
+        let id = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["delivery_id"].as_str().unwrap().to_owned()
+        };
+        text.lines().map(id).collect()
+    };
+    let kept = listed(&[]);
+    let lost: Vec<_> = ids.iter().filter(|id| !kept.contains(id)).collect();
+    assert!(lost.is_empty(), "answered and lost: {lost:?}");
+    // The worker of the new server takes up what the old one left.
+    let began = Instant::now();
+    while listed(&["--state", "processed"]).len() < kept.len() {
+        assert!(began.elapsed() < Duration::from_secs(120), "{}", home.ok(&["deliveries"]));
+    }
+    server.signal("-TERM");
+    assert!(server.child.wait().unwrap().success(), "a server that is asked to end ends well");
+
+    let made = home.ok(&["keys", "create", "--role", "chatbot", "--property", "P-1"]);
+    assert!(made.starts_with("pf_"));
+    let listed = home.ok(&["keys", "list"]);
+    assert!(listed.contains(&made[..11]) && !listed.contains(made.trim()));
+    home.ok(&["keys", "revoke", &made[..11]]);
+    home.fails(2, &["keys", "revoke", &made[..11]]);
+    home.fails(2, &["replay", "--delivery", "99999999"]);
 }

@@ -4,6 +4,7 @@
 //! speed depends on the machine, so a person reads the figures.
 
 mod matching;
+mod webhooks;
 
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -47,6 +48,9 @@ fn main() -> Result<()> {
         }
         if wanted("match") {
             matching::run(bench.sized(1_000_000)).await?;
+        }
+        if wanted("webhooks") {
+            webhooks::webhooks(&bench.propflow, &bench.dir, scale).await?;
         }
         Ok(())
     });

@@ -10,7 +10,7 @@ use catalog::{Clock, Fault, Retry, SystemClock, TestClock};
 use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};
 use futures::future::{BoxFuture, join_all};
 use kit::db::TestDb;
-use pipelines::jobs::{self, Handler, Job, Options, Outcome, Schedules, work};
+use pipelines::jobs::{self, Handler, Job, Options, Outcome, Schedules, Task, work};
 use pipelines::schedule::{Schedule, Scheduled};
 use proptest::prelude::*;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -50,7 +50,8 @@ fn done() -> (Arc<dyn Handler>, mpsc::UnboundedReceiver<Job>) {
 }
 
 fn job(pipeline: &str, key: &str) -> Job {
-    Job { pipeline: pipeline.into(), trigger: "manual".into(), only: vec![], attempt: 0, key: key.into() }
+    let task = Task::Run;
+    Job { task, pipeline: pipeline.into(), trigger: "manual".into(), only: vec![], attempt: 0, key: key.into() }
 }
 
 async fn database() -> TestDb {

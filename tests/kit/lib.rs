@@ -4,6 +4,7 @@
 
 pub mod channel;
 pub mod db;
+pub mod house;
 pub mod rig;
 pub mod rows;
 pub mod vendors;

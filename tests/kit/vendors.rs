@@ -40,6 +40,8 @@ pub struct Vendor {
     pub secrets: Vec<String>,
     /// Whether it is reached over a network, so that each [`Wrong`] can happen.
     pub remote: bool,
+    /// Whether it can be asked at all; one that cannot sends by itself.
+    pub pulled: bool,
     kind: Kind,
     _dir: TempDir,
 }
@@ -51,6 +53,7 @@ enum Kind {
     OwnerRez(fixtures::ownerrez::Simulator),
     Hostaway(fixtures::hostaway::Simulator),
     Feed(std::path::PathBuf),
+    Sender,
 }
 
 impl Vendor {
@@ -75,7 +78,7 @@ impl Vendor {
                     "limits": { "calls_per_sec": 100_000, "burst": 1000, "backoff_ms": 1 },
                 });
                 let secrets = vec![credentials.access_token.clone()];
-                Self { settings, secrets, remote: true, kind: Kind::OwnerRez(simulator), _dir: dir }
+                Self { settings, secrets, remote: true, pulled: true, kind: Kind::OwnerRez(simulator), _dir: dir }
             }
             "hostaway" => {
                 let simulator =
@@ -90,7 +93,7 @@ impl Vendor {
                     "limits": { "calls_per_sec": 100_000, "burst": 1000, "backoff_ms": 1 },
                 });
                 let secrets = vec![credentials.client_secret.clone(), "hostaway-token".to_owned()];
-                Self { settings, secrets, remote: true, kind: Kind::Hostaway(simulator), _dir: dir }
+                Self { settings, secrets, remote: true, pulled: true, kind: Kind::Hostaway(simulator), _dir: dir }
             }
             "resman" => {
                 let world = World::generate(Shape { seed: 3, properties: 3, units: 8, today: today() });
@@ -105,7 +108,7 @@ impl Vendor {
                     "limits": { "calls_per_sec": 100_000, "burst": 1000, "backoff_ms": 1 },
                 });
                 let secrets = vec![credentials.api_key.clone()];
-                Self { settings, secrets, remote: true, kind: Kind::ResMan(simulator), _dir: dir }
+                Self { settings, secrets, remote: true, pulled: true, kind: Kind::ResMan(simulator), _dir: dir }
             }
             "guesty" => {
                 let world = stays::Stays::new(stays::Shape { seed: 3, listings: 8, stays: 8, now: now() });
@@ -128,7 +131,7 @@ impl Vendor {
                     },
                 });
                 let secrets = vec![simulator.client_secret().to_owned(), "TOKEN-".to_owned()];
-                Self { settings, secrets, remote: true, kind: Kind::Guesty(simulator), _dir: dir }
+                Self { settings, secrets, remote: true, pulled: true, kind: Kind::Guesty(simulator), _dir: dir }
             }
             "mits" => {
                 let path = dir.path().join("feed.xml");
@@ -140,7 +143,14 @@ impl Vendor {
                 .unwrap();
                 std::fs::File::create(&path).unwrap().write_all(&feed).unwrap();
                 let settings = json!({ "path": path });
-                Self { settings, secrets: Vec::new(), remote: false, kind: Kind::Feed(path), _dir: dir }
+                Self { settings, secrets: Vec::new(), remote: false, pulled: true, kind: Kind::Feed(path), _dir: dir }
+            }
+            "intake" => {
+                let path = dir.path().join("secret");
+                std::fs::write(&path, crate::house::SECRET).unwrap();
+                let settings = json!({ "secrets": [format!("file:{}", path.display())] });
+                let secrets = vec![crate::house::SECRET.to_owned()];
+                Self { settings, secrets, remote: false, pulled: false, kind: Kind::Sender, _dir: dir }
             }
             other => panic!("connector `{other}` has no vendor in tests/kit/vendors.rs"),
         }
@@ -181,6 +191,7 @@ impl Vendor {
             }
             Kind::OwnerRez(simulator) => simulator.misbehave(at_desk(wrong)),
             Kind::Hostaway(simulator) => simulator.misbehave(at_desk(wrong)),
+            Kind::Sender => {}
             Kind::Feed(path) => match wrong {
                 Wrong::Cut => {
                     let whole = std::fs::read(path).unwrap();

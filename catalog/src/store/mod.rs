@@ -6,8 +6,12 @@
 pub mod audit;
 pub mod events;
 pub mod outbox;
+pub mod connections;
+pub mod deliveries;
+pub mod keys;
 pub mod pg;
 pub mod quota;
+pub mod requests;
 pub mod runs;
 pub mod tokens;
 

@@ -45,6 +45,17 @@ pub async fn migrate(pool: &PgPool) -> Result<()> {
     })
 }
 
+/// Whether exactly this program's migrations have been applied.
+pub async fn is_migrated(pool: &PgPool) -> Result<bool> {
+    let applied: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("select version, checksum from _sqlx_migrations where success order by version")
+            .fetch_all(pool)
+            .await
+            .map_err(|e| fault("cannot read which migrations were applied", e))?;
+    let own = MIGRATIONS.iter().filter(|m| !m.migration_type.is_down_migration());
+    Ok(applied.iter().map(|(version, sum)| (*version, &**sum)).eq(own.map(|m| (m.version, &*m.checksum))))
+}
+
 /// Turns a database error into a fault. What the server says about its own state decides blame and retry; the text
 /// keeps to the server's message, which names tables and constraints but no values.
 pub fn fault(what: &str, error: sqlx::Error) -> Fault {

@@ -119,6 +119,19 @@ pub async fn resumable(pool: &PgPool, pipeline: &str, request: &Value, since: Da
     Ok(row.as_ref().map(run).filter(|r| !matches!(r.status, Status::Succeeded | Status::Partial)))
 }
 
+/// The run of this pipeline and request that has ended well, if there is one.
+pub async fn ended_well(pool: &PgPool, pipeline: &str, request: &Value) -> Result<Option<Uuid>> {
+    sqlx::query_scalar(
+        "select id from ops.runs where pipeline = $1 and request = $2 and status = 'succeeded' \
+         order by created_at desc limit 1",
+    )
+    .bind(pipeline)
+    .bind(request)
+    .fetch_optional(pool)
+    .await
+    .map_err(|e| fault("cannot read the run ledger", e))
+}
+
 /// Where the last reading of a stream's changes ended.
 pub async fn cursor(pool: &PgPool, pipeline: &str, stream: &str) -> Result<Option<Cursor>> {
     let cursor: Option<Value> =
