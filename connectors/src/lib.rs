@@ -5,19 +5,28 @@
 
 use catalog::Entry;
 
+pub mod airbnb;
 mod emit;
 pub mod http;
+pub mod ical;
 pub mod mits;
 pub mod resman;
 pub mod rows;
 pub mod source;
+pub mod vrbo;
 pub mod webhook;
 
 pub use source::{Event, Read, Request, Source, Stream, guarded};
 pub use webhook::{Decoded, Delivery, Refused, Webhook};
 
 /// Every connector, in the order of `propflow list`.
-pub static ALL: &[Entry<dyn Source>] = &[Entry::of::<mits::Mits>(), Entry::of::<resman::ResMan>()];
+pub static ALL: &[Entry<dyn Source>] = &[
+    Entry::of::<mits::Mits>(),
+    Entry::of::<resman::ResMan>(),
+    Entry::of::<ical::Ical>(),
+    Entry::of::<airbnb::Airbnb>(),
+    Entry::of::<vrbo::Vrbo>(),
+];
 
 /// The connector of that name.
 pub fn find(name: &str) -> Option<&'static Entry<dyn Source>> {
