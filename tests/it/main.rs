@@ -4,11 +4,13 @@
 
 mod conformance;
 mod functions;
+mod ical;
 mod jobs;
 mod lake;
 mod mits;
 mod models;
 mod parquet;
+mod partners;
 mod pipeline;
 mod postgres;
 mod quota;

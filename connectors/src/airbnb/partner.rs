@@ -500,7 +500,9 @@ fn text(object: &Object<'_>, key: &str) -> Option<String> {
 
 /// Time of day and zone of `2026-09-06T15:00+01:00[Europe/London]`, which is no RFC 3339.
 fn clock(text: &str) -> (Option<&str>, Option<&str>) {
-    let time = text.split_once('T').and_then(|(_, rest)| rest.get(..5)).filter(|time| time.as_bytes()[2] == b':');
+    let time = text.split_once('T').and_then(|(_, rest)| rest.get(..5)).filter(|time| {
+        time.bytes().enumerate().all(|(at, byte)| if at == 2 { byte == b':' } else { byte.is_ascii_digit() })
+    });
     let zone = text.split_once('[').and_then(|(_, rest)| rest.strip_suffix(']'));
     (time, zone)
 }
