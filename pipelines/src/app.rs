@@ -98,9 +98,11 @@ impl App {
         Database::open(self.database_url.as_deref()).await
     }
 
-    /// Checks every pipeline file.
+    /// Checks every pipeline file that is set up.
     pub async fn plans(&self) -> Result<(Vec<Plan>, Vec<Fault>)> {
-        Ok(plan::check(&spec::files(self.specs.as_deref())?).await)
+        let mut files = spec::files(self.specs.as_deref())?;
+        files.retain(|file| file.is_set_up(|name| std::env::var_os(name).is_some()));
+        Ok(plan::check(&files).await)
     }
 
     /// The plans of all pipeline files, or every problem of any of them.

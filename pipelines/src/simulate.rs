@@ -45,6 +45,8 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Vendor {
     Resman,
+    /// The calendars that Airbnb, VRBO and Booking.com export, and Airbnb's partner API; a listing for each property
+    Calendars,
 }
 
 /// What to generate.
@@ -88,7 +90,9 @@ pub fn environment(simulator: &Simulator) -> Vec<(&'static str, String)> {
 
 /// Serves a simulated vendor until stopped.
 pub async fn simulate(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
-    let Vendor::Resman = options.vendor;
+    if let Vendor::Calendars = options.vendor {
+        return calendars(options, out, stop).await;
+    }
     let shape = Shape {
         seed: options.seed,
         properties: options.properties,
@@ -119,6 +123,54 @@ pub async fn simulate(options: Options, out: &mut dyn Write, stop: &Cancellation
             _ = minute.tick(), if options.changes > 0 => {
                 let changes = simulator.with_world(|world| world.mutate(options.changes));
                 print(out, format_args!("# {} changes", changes.len()))?;
+            }
+        }
+    }
+}
+
+/// Serves exported calendars until stopped.
+async fn calendars(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
+    use fixtures::{calendars, stays};
+    let shape = stays::Shape { seed: options.seed, listings: options.properties, stays: 14, now: SystemClock.now() };
+    let simulator = calendars::Simulator::start(
+        stays::Shared::new(stays::Stays::new(shape)),
+        calendars::Options {
+            port: (options.port != 0).then_some(options.port),
+            latency: Duration::from_millis(options.latency_ms),
+            ..calendars::Options::default()
+        },
+    )
+    .await?;
+    print(out, format_args!("# simulated calendars of {} listings; their tokens are invented", options.properties))?;
+    for index in 0..options.properties {
+        let (number, listing) = (index + 1, simulator.stays().lock().listings[index].clone());
+        print(out, format_args!("# booking.com: {}", simulator.booking_url(index)))?;
+        for (site, id, url) in [
+            ("AIRBNB", &listing.airbnb_id, simulator.airbnb_url(index)),
+            ("VRBO", &listing.vrbo_id, simulator.vrbo_url(index)),
+        ] {
+            print(out, format_args!("export {site}_LISTING_{number}='{id}' {site}_FEED_{number}='{url}'"))?;
+            print(
+                out,
+                format_args!(
+                    "export {site}_PROPERTY_{number}='{}' {site}_ZONE_{number}='{}'",
+                    listing.property, listing.zone
+                ),
+            )?;
+        }
+    }
+    let mut minute = tokio::time::interval(Duration::from_secs(60));
+    minute.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(End::Done),
+            _ = minute.tick() => {
+                let mut stays = simulator.stays().lock();
+                stays.now = SystemClock.now();
+                let changes = (0..options.changes).filter(|_| stays.mutate().is_some()).count();
+                if changes > 0 {
+                    print(out, format_args!("# {changes} changes"))?;
+                }
             }
         }
     }
@@ -158,6 +210,9 @@ pub fn write_specs(dir: &Path, simulator: &Simulator, lake: &Path) -> Result<Pat
             .and_then(|t| {
                 serde_json::to_value(t).map_err(|e| Fault::us("a built-in pipeline has no JSON form").because(e))
             })?;
+        if table["source"]["connector"] != "resman" {
+            continue;
+        }
         let mut faults = Vec::new();
         spec::interpolate(&mut table, "", &mut faults, &|name| {
             variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())

@@ -8,7 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The pipelines that come with propflow, by file name.
-const BUILT_IN: &[(&str, &str)] = &[("resman_inventory.toml", include_str!("../specs/resman_inventory.toml"))];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("resman_inventory.toml", include_str!("../specs/resman_inventory.toml")),
+    ("airbnb_bookings.toml", include_str!("../specs/airbnb_bookings.toml")),
+    ("vrbo_bookings.toml", include_str!("../specs/vrbo_bookings.toml")),
+];
 
 /// One pipeline file.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -149,6 +153,24 @@ pub struct SpecFile {
     pub text: String,
 }
 
+impl SpecFile {
+    /// Whether anybody has set this pipeline up. One that comes with propflow for a booking channel of which no variable
+    /// is set is for other people's vendors; its missing settings are nobody's mistake.
+    pub fn is_set_up(&self, is_set: impl Fn(&str) -> bool) -> bool {
+        if !self.place.starts_with("built in: ") || !self.place.ends_with("_bookings.toml") {
+            return true;
+        }
+        let after = |mark: &'static str| self.text.split(mark).skip(1);
+        let variables = after("\"env:").chain(after("${")).filter_map(|rest| {
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))?;
+            // What has a default need not be set, and says nothing.
+            (!rest[end..].starts_with(":-")).then(|| &rest[..end])
+        });
+        let needed: Vec<&str> = variables.collect();
+        needed.is_empty() || needed.into_iter().any(is_set)
+    }
+}
+
 /// The pipeline files of a folder; without one, those that come with propflow.
 pub fn files(folder: Option<&Path>) -> Result<Vec<SpecFile>> {
     let Some(folder) = folder else {
@@ -234,6 +256,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_channel_that_nobody_has_set_up_is_no_fault() {
+        let file = files(None).unwrap().into_iter().find(|f| f.place.contains("airbnb")).unwrap();
+        assert!(!file.is_set_up(|name| name == "PROPFLOW_LAKE"));
+        assert!(file.is_set_up(|name| name == "AIRBNB_FEED_1"), "then what else is missing is a fault");
+        let own = SpecFile { place: "specs/airbnb_bookings.toml".to_owned(), ..file };
+        assert!(own.is_set_up(|_| false));
+    }
 
     #[test]
     fn every_unset_variable_is_named_and_nothing_is_left_in_place() {

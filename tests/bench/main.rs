@@ -3,6 +3,8 @@
 //! Run it with `--release`, on a quiet machine. Sizes can be made smaller with `--scale 0.1`. Nothing here is a test:
 //! speed depends on the machine, so a person reads the figures.
 
+mod ical;
+
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,6 +38,9 @@ fn main() -> Result<()> {
     let result = runtime.block_on(async {
         if wanted("feed") {
             bench.feed()?;
+        }
+        if wanted("ical") {
+            ical::bench(scale)?;
         }
         if wanted("load") {
             bench.load().await?;

@@ -13,7 +13,7 @@ use connectors::ical::diff::{FeedState, Row, diff};
 use connectors::ical::feed::{Feed, Rules};
 use connectors::source::{Event, Read, Request, Source, guarded};
 use fixtures::calendars::{Glitch, Locale, Options, Rule, Simulator, airbnb_uid, vrbo_uid};
-use fixtures::stays::{self, Booking, Platform, Shared, Stays, Status};
+use fixtures::stays::{self, Booking, Platform, Shared, Status, Stays};
 use futures::StreamExt;
 use kit::vendors::secret;
 use proptest::prelude::*;
@@ -165,7 +165,8 @@ impl Rig {
         let mut nights = BTreeSet::new();
         for row in self.table.values().filter(|row| row["type"] != "blocked" && row["status"] != "cancelled") {
             let listing: usize = row["listing_id"].parse().unwrap();
-            let (from, until): (NaiveDate, NaiveDate) = (row["check_in"].parse().unwrap(), row["check_out"].parse().unwrap());
+            let (from, until): (NaiveDate, NaiveDate) =
+                (row["check_in"].parse().unwrap(), row["check_out"].parse().unwrap());
             let first = from.max(today(listing));
             nights.extend(first.iter_days().take_while(|night| *night < until).map(|night| (listing, night)));
         }
@@ -214,9 +215,12 @@ async fn whatever_a_site_does_the_nights_come_out_right() {
         Glitch::Status(404),
         Glitch::Redirect,
     ];
-    for (connector, platform, seed) in
-        [("airbnb", Platform::Airbnb, 1), ("vrbo", Platform::Vrbo, 2), ("airbnb", Platform::Airbnb, 3), ("vrbo", Platform::Vrbo, 4)]
-    {
+    for (connector, platform, seed) in [
+        ("airbnb", Platform::Airbnb, 1),
+        ("vrbo", Platform::Vrbo, 2),
+        ("airbnb", Platform::Airbnb, 3),
+        ("vrbo", Platform::Vrbo, 4),
+    ] {
         let options = Options { legacy: seed == 3, etag: seed != 4, ..Options::default() };
         let mut rig = Rig::start(connector, seed, 8, 14, options).await;
         let mut dice = seed;
@@ -418,7 +422,10 @@ async fn settings_that_cannot_work_are_refused() {
         assert!(fault.chain().contains(reason), "{}", fault.chain());
     }
     for (connector, partner) in [
-        ("airbnb", json!({ "unverified": false, "api_key": "env:A", "api_secret": "env:A", "refresh_token": "env:A", "listings": [] })),
+        (
+            "airbnb",
+            json!({ "unverified": false, "api_key": "env:A", "api_secret": "env:A", "refresh_token": "env:A", "listings": [] }),
+        ),
         ("vrbo", json!({ "unverified": false, "password": "env:A" })),
     ] {
         let fault = connectors::find(connector).unwrap().open(json!({ "partner": partner }), Env::default()).await;
@@ -430,7 +437,10 @@ fn rules() -> Rules {
     Rules { listing: "L".to_owned(), scope: Some("L".to_owned()), dialect: None, zone: None, otherwise: Kind::Blocked }
 }
 
-fn items(bytes: &[u8]) -> Vec<(String, u32, String, String, Kind, Option<String>, bool)> {
+/// Id, segment, dates, kind, title, whether it is called off.
+type Told = (String, u32, String, String, Kind, Option<String>, bool);
+
+fn items(bytes: &[u8]) -> Vec<Told> {
     let feed = Feed::read(bytes, &rules()).unwrap();
     let item = |i: connectors::ical::feed::Item| {
         let (a, b) = (i.nights.check_in.to_string(), i.nights.check_out.to_string());
@@ -440,7 +450,8 @@ fn items(bytes: &[u8]) -> Vec<(String, u32, String, String, Kind, Option<String>
 }
 
 fn calendar(product: &str, events: &[&str]) -> String {
-    let events: String = events.iter().map(|e| format!("BEGIN:VEVENT\n{}\nEND:VEVENT\n", e.replace("; ", "\n"))).collect();
+    let events: String =
+        events.iter().map(|e| format!("BEGIN:VEVENT\n{}\nEND:VEVENT\n", e.replace("; ", "\n"))).collect();
     format!("BEGIN:VCALENDAR\nPRODID:{product}\n{events}END:VCALENDAR\n")
 }
 
@@ -496,7 +507,8 @@ fn repeated_ids_become_segments_or_the_newest_counts() {
 #[test]
 fn an_unreadable_event_is_not_missing() {
     let read = |text: String| Feed::read(text.as_bytes(), &rules()).unwrap();
-    let good = read(calendar("x", &["UID:a; DTSTART:20261001; SUMMARY:Reserved", "UID:b; DTSTART:20261005; SUMMARY:Closed"]));
+    let good =
+        read(calendar("x", &["UID:a; DTSTART:20261001; SUMMARY:Reserved", "UID:b; DTSTART:20261005; SUMMARY:Closed"]));
     let bad = read(calendar("x", &["UID:a; DTSTART:2026; SUMMARY:Reserved", "UID:b; DTSTART:2026; SUMMARY:Closed"]));
     let (mut state, rows) = diff(&FeedState::default(), &good, now());
     assert_eq!(rows.len(), 2);
@@ -536,24 +548,32 @@ fn documents_that_are_no_whole_calendar_are_faults() {
 /// Events with any text in them, as logical lines.
 fn lines() -> impl Strategy<Value = Vec<Vec<String>>> {
     let text = "[a-zA-Zéß漢🏠 ,;:()\"-]{0,30}";
-    let event = (0..60_u64, 1..9_u64, text, prop::bool::ANY, 0..3_u8).prop_map(|(from, nights, text, reserved, form)| {
-        let from = NaiveDate::from_ymd_opt(2026, 10, 1).unwrap() + Days::new(from);
-        let until = from + Days::new(nights);
-        let summary = if reserved { format!("Réservée - {text}") } else { text };
-        let escaped = summary.replace('\\', "\\\\").replace(',', "\\,").replace(';', "\\;");
-        let (a, b) = (from.format("%Y%m%d"), until.format("%Y%m%d"));
-        let dates = match form {
-            0 => [format!("DTSTART;VALUE=DATE:{a}"), format!("DTEND;VALUE=DATE:{b}")],
-            1 => [format!("DTSTART;X-A=\"b:c;d\";TZID=\"Europe/Paris\":{a}T160000"), format!("DTEND;TZID=Europe/Paris:{b}T100000")],
-            _ => [format!("DTSTART:{a}"), format!("DURATION:P{nights}D")],
-        };
-        [dates.to_vec(), vec![format!("SUMMARY:{escaped}")]].concat()
-    });
+    let event =
+        (0..60_u64, 1..9_u64, text, prop::bool::ANY, 0..3_u8).prop_map(|(from, nights, text, reserved, form)| {
+            let from = NaiveDate::from_ymd_opt(2026, 10, 1).unwrap() + Days::new(from);
+            let until = from + Days::new(nights);
+            let summary = if reserved { format!("Réservée - {text}") } else { text };
+            let escaped = summary.replace('\\', "\\\\").replace(',', "\\,").replace(';', "\\;");
+            let (a, b) = (from.format("%Y%m%d"), until.format("%Y%m%d"));
+            let dates = match form {
+                0 => [format!("DTSTART;VALUE=DATE:{a}"), format!("DTEND;VALUE=DATE:{b}")],
+                1 => [
+                    format!("DTSTART;X-A=\"b:c;d\";TZID=\"Europe/Paris\":{a}T160000"),
+                    format!("DTEND;TZID=Europe/Paris:{b}T100000"),
+                ],
+                _ => [format!("DTSTART:{a}"), format!("DURATION:P{nights}D")],
+            };
+            [dates.to_vec(), vec![format!("SUMMARY:{escaped}")]].concat()
+        });
     prop::collection::vec(event, 0..6).prop_map(|events| {
-        events.into_iter().enumerate().map(|(n, mut lines)| {
-            lines.push(format!("UID:{n}@homeaway.com"));
-            lines
-        }).collect()
+        events
+            .into_iter()
+            .enumerate()
+            .map(|(n, mut lines)| {
+                lines.push(format!("UID:{n}@homeaway.com"));
+                lines
+            })
+            .collect()
     })
 }
 
@@ -629,9 +649,14 @@ fn a_large_feed_is_compared_event_by_event() {
     let feed = |shift: u64| {
         let day = NaiveDate::from_ymd_opt(2026, 6, 2).unwrap();
         let event = |n: u64| {
-            let from = day + Days::new(3 * n + if n % 100 == 0 { shift } else { 0 });
-            let uid = if n % 100 == 0 && shift > 0 { format!("{n}-new") } else { n.to_string() };
-            format!("UID:{uid}; DTSTART:{}; DTEND:{}; SUMMARY:Reserved - G{}", from.format("%Y%m%d"), (from + Days::new(1)).format("%Y%m%d"), n % 9)
+            let from = day + Days::new(3 * n + if n.is_multiple_of(100) { shift } else { 0 });
+            let uid = if n.is_multiple_of(100) && shift > 0 { format!("{n}-new") } else { n.to_string() };
+            format!(
+                "UID:{uid}; DTSTART:{}; DTEND:{}; SUMMARY:Reserved - G{}",
+                from.format("%Y%m%d"),
+                (from + Days::new(1)).format("%Y%m%d"),
+                n % 9
+            )
         };
         let events: Vec<String> = (0..10_000).map(event).collect();
         let text = calendar("-//HomeAway.com, Inc.//EN", &events.iter().map(String::as_str).collect::<Vec<_>>());

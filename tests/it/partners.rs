@@ -10,7 +10,7 @@ use chrono::{Days, TimeDelta};
 use connectors::webhook::{Decoded, Delivery, Refused};
 use connectors::{Event, Read, Source};
 use fixtures::calendars::{Glitch, Options, Rule, Simulator, booking_request, booking_update, callback};
-use fixtures::stays::{Booking, Kind, Platform, Shared, Shape, Status, Stays};
+use fixtures::stays::{Booking, Kind, Platform, Shape, Shared, Status, Stays};
 use kit::vendors::secret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -91,7 +91,6 @@ async fn the_list_is_followed_through_changes() {
             let mut stays = partner.simulator.stays().lock();
             stays.pass(TimeDelta::minutes(10));
             (0..6).for_each(|_| _ = stays.mutate());
-            // The list is followed with the token that it was granted, and with a new one when that is refused.
         }
         if round % 5 == 0 {
             partner.simulator.revoke_tokens();
@@ -174,7 +173,9 @@ async fn callbacks_are_hints() {
     }
     assert!(kinds.len() >= 3, "{kinds:?}");
 
-    let gone = read(&*partner.source, Read::Objects { ids: vec!["reservation:HMUNKNOWN1".to_owned()] }, None, usize::MAX).await;
+    let gone =
+        read(&*partner.source, Read::Objects { ids: vec!["reservation:HMUNKNOWN1".to_owned()] }, None, usize::MAX)
+            .await;
     assert_eq!(gone.gone(), ["HMUNKNOWN1"]);
 
     let say = |body: &str| delivery("airbnb", "hook", body.to_owned());
@@ -231,7 +232,10 @@ async fn documents_are_rows_without_their_payment() {
 
     assert!(stays.confirm(number));
     let (_, confirmed) = tell(booking_update(&stays, number).unwrap());
-    assert_eq!((&confirmed["status"], &confirmed["reservation_id"]), (&"CONFIRMED".to_owned(), &asked["reservation_id"]));
+    assert_eq!(
+        (&confirmed["status"], &confirmed["reservation_id"]),
+        (&"CONFIRMED".to_owned(), &asked["reservation_id"])
+    );
     assert!(stays.cancel(number, true));
     assert_eq!(tell(booking_update(&stays, number).unwrap()).1["status"], "CANCELLED_BY_TRAVELER");
 

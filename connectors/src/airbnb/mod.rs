@@ -51,7 +51,8 @@ impl Component for Airbnb {
     type Live = dyn Source;
     type Config = Config;
     const NAME: &'static str = "airbnb";
-    const ABOUT: &'static str = "Airbnb: each listing's exported calendar; its partner API, unverified, for contract partners";
+    const ABOUT: &'static str =
+        "Airbnb: each listing's exported calendar; its partner API, unverified, for contract partners";
 
     async fn open(config: Config, env: Env) -> Result<Box<dyn Source>> {
         let Config { feeds, path, url, partner, limits } = config;

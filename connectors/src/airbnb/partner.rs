@@ -127,10 +127,8 @@ impl Partner {
         base.set_path(&format!("{}/v2/", base.path().trim_end_matches('/')));
         // The budget's name shows up in logs, so it must not be the key itself.
         let account: String = body_id(config.api_key.resolve()?.expose_secret().as_bytes()).chars().take(12).collect();
-        let callbacks = config
-            .callback_password
-            .clone()
-            .map(|password| Callbacks { user: config.callback_user.clone(), password });
+        let callbacks =
+            config.callback_password.clone().map(|password| Callbacks { user: config.callback_user.clone(), password });
         Ok(Self {
             client: Client::new(&format!("airbnb/{account}"), env, limits.clone())?,
             base,
@@ -402,9 +400,12 @@ impl Rows {
     fn begin(&mut self, code: &str) {
         let c = self.columns;
         self.table.add();
-        for (column, value) in
-            [(c.connection, self.connection.as_str()), (c.connector, "airbnb"), (c.reservation_id, code), (c.segment, "0")]
-        {
+        for (column, value) in [
+            (c.connection, self.connection.as_str()),
+            (c.connector, "airbnb"),
+            (c.reservation_id, code),
+            (c.segment, "0"),
+        ] {
             self.table.put(column, value);
         }
     }
@@ -420,8 +421,9 @@ impl Rows {
         let Some(code) = text(object, "confirmation_code") else { return self.refuse(object) };
         let details: Object<'_> =
             field(object, "guest_details").and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-        let phones: Vec<&RawValue> =
-            field(object, "guest_phone_numbers").and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+        let phones: Vec<&RawValue> = field(object, "guest_phone_numbers")
+            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .unwrap_or_default();
         let (first, last) = (text(object, "guest_first_name"), text(object, "guest_last_name"));
         let name: Vec<&str> = [first.as_deref(), last.as_deref()].into_iter().flatten().collect();
         let from = text(object, "check_in_datetime");

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use catalog::{Clock, Cursor, Env, Fault, Reject, Result, SecretRef};
 use catalog::slice::RejectKind;
+use catalog::{Clock, Cursor, Env, Fault, Reject, Result, SecretRef};
 use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use http::{Method, StatusCode, header};
@@ -378,9 +378,9 @@ impl Calendars {
                 Ok(Answer::Unchanged)
             }
             Err(refusal) => Err(match refusal.cause {
-                Cause::Status(StatusCode::NOT_FOUND | StatusCode::GONE, _) => refusal
-                    .fault
-                    .hint("The calendar's address may have been replaced: copy it again from the site."),
+                Cause::Status(StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
+                    refusal.fault.hint("The calendar's address may have been replaced: copy it again from the site.")
+                }
                 Cause::Status(status, _) if status.is_redirection() => refusal
                     .fault
                     .hint("It points to another host, where the secret address is not sent. Name that one instead."),

@@ -102,7 +102,8 @@ impl Dialect {
             Dialect::Airbnb => {
                 let code = code(description).or_else(|| code(summary));
                 let uid = event.uid.as_deref().unwrap_or_default();
-                let reserved = uid.starts_with("1418fb94e984-") || code.is_some() || word(summary).0 == Some(Kind::Reserved);
+                let reserved =
+                    uid.starts_with("1418fb94e984-") || code.is_some() || word(summary).0 == Some(Kind::Reserved);
                 // The last digits of a phone stand below the address: of the description only that is kept.
                 let notes = description.lines().map(str::trim).find(|line| line.contains("://")).map(str::to_owned);
                 match reserved {
@@ -156,15 +157,19 @@ pub(super) fn cancelled(event: &Event) -> bool {
 /// `HM` and what belongs to it: Airbnb's confirmation code, wherever it stands as a word of its own.
 fn code(text: &str) -> Option<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric());
-    words.filter(|word| word.starts_with("HM") && (6..=14).contains(&word.len())).find(|word| {
-        // `HMS Beagle` is no code: those have eight further characters, older ones fewer but with a digit.
-        word.len() == 10 || word.bytes().any(|byte| byte.is_ascii_digit())
-    }).map(str::to_owned)
+    words
+        .filter(|word| word.starts_with("HM") && (6..=14).contains(&word.len()))
+        .find(|word| {
+            // `HMS Beagle` is no code: those have eight further characters, older ones fewer but with a digit.
+            word.len() == 10 || word.bytes().any(|byte| byte.is_ascii_digit())
+        })
+        .map(str::to_owned)
 }
 
 /// The words before a summary's ` - `, and what stands behind it.
 fn separated(summary: &str) -> Option<(&str, &str)> {
-    let (front, rest) = [" - ", " – ", " — "].iter().filter_map(|dash| summary.split_once(dash)).min_by_key(|(f, _)| f.len())?;
+    let (front, rest) =
+        [" - ", " – ", " — "].iter().filter_map(|dash| summary.split_once(dash)).min_by_key(|(f, _)| f.len())?;
     let (front, rest) = (front.trim(), rest.trim());
     (!front.is_empty() && !rest.is_empty()).then_some((front, rest))
 }
@@ -213,30 +218,115 @@ const WORDS: &[(Kind, &[&str])] = &[
     (
         Kind::Reserved,
         &[
-            "reserved", "booked", "reservation", "booking", "réservé", "réservée", "réservation", "reservado", "reservada",
-            "reserva", "reserviert", "gebucht", "buchung", "reservierung", "prenotato", "prenotata", "prenotazione",
-            "riservato", "riservata", "gereserveerd", "geboekt", "boeking", "reservering", "reserveret", "reserverad",
-            "reservert", "bokad", "varattu",
+            "reserved",
+            "booked",
+            "reservation",
+            "booking",
+            "réservé",
+            "réservée",
+            "réservation",
+            "reservado",
+            "reservada",
+            "reserva",
+            "reserviert",
+            "gebucht",
+            "buchung",
+            "reservierung",
+            "prenotato",
+            "prenotata",
+            "prenotazione",
+            "riservato",
+            "riservata",
+            "gereserveerd",
+            "geboekt",
+            "boeking",
+            "reservering",
+            "reserveret",
+            "reserverad",
+            "reservert",
+            "bokad",
+            "varattu",
         ],
     ),
     (
         Kind::Tentative,
         &[
-            "tentative", "tentatively", "pending", "provisional", "on hold", "hold", "provisoire", "en attente", "provisorio",
-            "provisória", "provisoria", "provvisorio", "provvisoria", "tentativo", "tentativa", "pendiente", "pendente",
-            "in sospeso", "in attesa", "vorläufig", "vorlaufig", "vorgemerkt", "ausstehend", "unbestätigt", "voorlopig",
-            "in optie", "foreløbig", "preliminär", "alustava",
+            "tentative",
+            "tentatively",
+            "pending",
+            "provisional",
+            "on hold",
+            "hold",
+            "provisoire",
+            "en attente",
+            "provisorio",
+            "provisória",
+            "provisoria",
+            "provvisorio",
+            "provvisoria",
+            "tentativo",
+            "tentativa",
+            "pendiente",
+            "pendente",
+            "in sospeso",
+            "in attesa",
+            "vorläufig",
+            "vorlaufig",
+            "vorgemerkt",
+            "ausstehend",
+            "unbestätigt",
+            "voorlopig",
+            "in optie",
+            "foreløbig",
+            "preliminär",
+            "alustava",
         ],
     ),
     (
         Kind::Blocked,
         &[
-            "blocked", "block", "blocked off", "not available", "unavailable", "closed", "owner", "owner stay", "maintenance",
-            "airbnb (not available)", "indisponible", "non disponible", "bloqué", "bloquée", "fermé", "no disponible",
-            "bloqueado", "bloqueada", "cerrado", "nicht verfügbar", "nicht verfugbar", "blockiert", "geblockt", "gesperrt",
-            "geschlossen", "belegt", "non disponibile", "bloccato", "bloccata", "chiuso", "indisponível", "não disponível",
-            "fechado", "niet beschikbaar", "onbeschikbaar", "geblokkeerd", "gesloten", "blokeret", "blockerad", "blokkert",
-            "ikke tilgængelig", "ei saatavilla",
+            "blocked",
+            "block",
+            "blocked off",
+            "not available",
+            "unavailable",
+            "closed",
+            "owner",
+            "owner stay",
+            "maintenance",
+            "airbnb (not available)",
+            "indisponible",
+            "non disponible",
+            "bloqué",
+            "bloquée",
+            "fermé",
+            "no disponible",
+            "bloqueado",
+            "bloqueada",
+            "cerrado",
+            "nicht verfügbar",
+            "nicht verfugbar",
+            "blockiert",
+            "geblockt",
+            "gesperrt",
+            "geschlossen",
+            "belegt",
+            "non disponibile",
+            "bloccato",
+            "bloccata",
+            "chiuso",
+            "indisponível",
+            "não disponível",
+            "fechado",
+            "niet beschikbaar",
+            "onbeschikbaar",
+            "geblokkeerd",
+            "gesloten",
+            "blokeret",
+            "blockerad",
+            "blokkert",
+            "ikke tilgængelig",
+            "ei saatavilla",
         ],
     ),
 ];
@@ -296,9 +386,12 @@ mod tests {
         let stay = meaning("1418fb94e984-0a@airbnb.com", "Reserved", url);
         assert_eq!((stay.kind, stay.code.as_deref()), (Kind::Reserved, Some("HMEXAMPL23")));
         assert!(!format!("{stay:?}").contains("0143"), "digits of a phone");
-        let old = meaning("1418fb94e984-0a@airbnb.com", "", "https://www.airbnb.com/reservation/itinerary?code=HMNxxx8J99");
+        let old =
+            meaning("1418fb94e984-0a@airbnb.com", "", "https://www.airbnb.com/reservation/itinerary?code=HMNxxx8J99");
         assert_eq!(old.code.as_deref(), Some("HMNxxx8J99"));
-        for (uid, summary) in [("7f662ec65913-1@airbnb.com", "Airbnb (Not available)"), ("6fec1092d3fa-1@airbnb.com", "x")] {
+        for (uid, summary) in
+            [("7f662ec65913-1@airbnb.com", "Airbnb (Not available)"), ("6fec1092d3fa-1@airbnb.com", "x")]
+        {
             assert_eq!(meaning(uid, summary, "").kind, Kind::Blocked);
         }
         assert_eq!(meaning("other", "Reserved", "").kind, Kind::Reserved);

@@ -108,11 +108,8 @@ pub fn diff(previous: &FeedState, feed: &Feed, now: DateTime<Utc>) -> (FeedState
     let mut rows = Vec::new();
     let (mut kept, mut fresh) = (0, 0);
 
-    let aliases: HashMap<String, String> = previous
-        .known
-        .iter()
-        .filter_map(|(key, k)| Some((k.alias.clone()?, key.clone())))
-        .collect();
+    let aliases: HashMap<String, String> =
+        previous.known.iter().filter_map(|(key, k)| Some((k.alias.clone()?, key.clone()))).collect();
     let mut added = Vec::new();
     let mut see = |item: &Item, at: String, before: Option<Known>, rows: &mut Vec<Row>| {
         let (id, segment) = at.split_once('\n').unwrap_or((&at, "0"));
@@ -145,7 +142,10 @@ pub fn diff(previous: &FeedState, feed: &Feed, now: DateTime<Utc>) -> (FeedState
     // Something is there under this id, whatever it says.
     let unreadable: Vec<String> = missing
         .iter()
-        .filter(|(at, k)| feed.unreadable.contains(id_of(at)) || k.alias.as_deref().is_some_and(|a| feed.unreadable.contains(id_of(a))))
+        .filter(|(at, k)| {
+            feed.unreadable.contains(id_of(at))
+                || k.alias.as_deref().is_some_and(|a| feed.unreadable.contains(id_of(a)))
+        })
         .map(|(at, _)| at.clone())
         .collect();
     for at in unreadable {

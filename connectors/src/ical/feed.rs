@@ -115,9 +115,16 @@ impl Feed {
         };
         note("malformed_line", calendar.malformed_lines, "lines of its events are no property and were passed over");
         note("damaged_text", calendar.damaged_texts, "values are not UTF-8; what was not was replaced");
-        note("repeating_event", calendar.events.iter().filter(|e| e.repeats).count() as u64, "events repeat; only the first time is taken");
+        note(
+            "repeating_event",
+            calendar.events.iter().filter(|e| e.repeats).count() as u64,
+            "events repeat; only the first time is taken",
+        );
         for zone in &calendar.unknown_zones {
-            feed.notes.push(("unknown_zone", format!("nobody knows the zone `{zone}`; its times are taken as they are written")));
+            feed.notes.push((
+                "unknown_zone",
+                format!("nobody knows the zone `{zone}`; its times are taken as they are written"),
+            ));
         }
         feed
     }
@@ -182,9 +189,8 @@ impl Feed {
         for (id, group) in groups {
             let mut kept: Vec<Item> = Vec::new();
             for item in newest_first(group) {
-                let overlaps = |k: &Item| {
-                    k.nights.check_in < item.nights.check_out && item.nights.check_in < k.nights.check_out
-                };
+                let overlaps =
+                    |k: &Item| k.nights.check_in < item.nights.check_out && item.nights.check_in < k.nights.check_out;
                 if kept.iter().any(|k| k.digest == item.digest) {
                     continue;
                 }

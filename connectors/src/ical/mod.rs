@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub use self::calendars::FeedConfig;
-pub(crate) use self::calendars::{Calendars, Listed, Position, stream};
 use self::calendars::Place;
+pub(crate) use self::calendars::{Calendars, Listed, Position, stream};
 use self::dialect::{Dialect, Kind};
 use self::feed::Rules;
 use crate::emit;
@@ -85,7 +85,9 @@ pub(crate) fn open(connector: &'static str, config: Config, dialect: Option<Dial
             let url = address("url", &url)?;
             Some((listing_of(&url), Place::Address(url)))
         }
-        (Some(_), Some(_)) => return Err(Fault::user(format!("`{connector}` takes one of `path` and `url`, not both"))),
+        (Some(_), Some(_)) => {
+            return Err(Fault::user(format!("`{connector}` takes one of `path` and `url`, not both")));
+        }
     };
     if single.is_some() != config.feeds.is_empty() {
         return Err(Fault::user(format!("`{connector}` needs `feeds`, or else one of `path` and `url`"))

@@ -499,7 +499,11 @@ fn date(text: &str) -> Option<NaiveDate> {
 fn clock(text: &str) -> Option<NaiveTime> {
     let number = digits(text, 6).or_else(|| digits(text, 4).map(|number| number * 100))?;
     // A leap second is the last one of its minute.
-    NaiveTime::from_hms_opt(number / 10_000, number / 100 % 100, (number % 100).min(if number % 100 == 60 { 59 } else { 99 }))
+    NaiveTime::from_hms_opt(
+        number / 10_000,
+        number / 100 % 100,
+        (number % 100).min(if number % 100 == 60 { 59 } else { 99 }),
+    )
 }
 
 /// `P3D`, `P1W`, `PT36H`, `P1DT12H`. Nothing lasts a negative time.
@@ -563,7 +567,10 @@ mod tests {
         let zoned = "DTSTART;TZID=\"Europe/Zurich\":20261004T230000\nDTEND;TZID=Europe/Zurich:20261006T100000";
         assert_eq!(nights(zoned, Some(chrono_tz::Asia::Tokyo)), oct(5, 6));
         let zoned = event(zoned).nights(None).unwrap();
-        assert_eq!((zoned.check_in.to_string(), zoned.zone), ("2026-10-04".to_owned(), Some(chrono_tz::Europe::Zurich)));
+        assert_eq!(
+            (zoned.check_in.to_string(), zoned.zone),
+            ("2026-10-04".to_owned(), Some(chrono_tz::Europe::Zurich))
+        );
         assert_eq!(zoned.check_in_time, NaiveTime::from_hms_opt(23, 0, 0));
     }
 
@@ -585,7 +592,9 @@ mod tests {
 
     #[test]
     fn text_loses_its_escapes_and_nothing_else() {
-        let e = event("SUMMARY;LANGUAGE=\"fr:x;y\":Réservée\\, \\; \\\\n\\n fin\nBEGIN:VALARM\nSUMMARY:alarm\nEND:VALARM\nuid: a ");
+        let e = event(
+            "SUMMARY;LANGUAGE=\"fr:x;y\":Réservée\\, \\; \\\\n\\n fin\nBEGIN:VALARM\nSUMMARY:alarm\nEND:VALARM\nuid: a ",
+        );
         assert_eq!(e.summary.as_deref(), Some("Réservée, ; \\n\n fin"));
         assert_eq!(e.uid.as_deref(), Some("a"));
     }

@@ -97,7 +97,8 @@ pub(super) fn read(body: &[u8]) -> Result<Document> {
                     "apos" => Some('\''),
                     _ => name.resolve_char_ref().ok().flatten(),
                 };
-                let resolved = resolved.ok_or_else(|| bad("the document refers to an entity that XML does not have"))?;
+                let resolved =
+                    resolved.ok_or_else(|| bad("the document refers to an entity that XML does not have"))?;
                 write(&mut open, resolved.encode_utf8(&mut [0; 4]));
             }
             Xml::DocType(_) => return Err(bad("the document carries a DOCTYPE, which is refused")),
@@ -247,7 +248,9 @@ mod tests {
                 .iter()
                 .map(|(c, a)| format!("<orderItem><totalAmount currency=\"{c}\">{a}</totalAmount></orderItem>"))
                 .collect();
-            read(format!("<bookingUpdate><orderItemList>{items}</orderItemList></bookingUpdate>").as_bytes()).unwrap().total()
+            read(format!("<bookingUpdate><orderItemList>{items}</orderItemList></bookingUpdate>").as_bytes())
+                .unwrap()
+                .total()
         };
         let usd = |text: &str| Some((text.to_owned(), "USD".to_owned()));
         assert_eq!(items(&[("USD", "0.10"), ("USD", "0.20"), ("USD", "1020")]), usd("1020.30"));

@@ -66,8 +66,7 @@ impl Component for Vrbo {
     type Live = dyn Source;
     type Config = Config;
     const NAME: &'static str = "vrbo";
-    const ABOUT: &'static str =
-        "VRBO and its sister sites: each listing's exported calendar; the documents of its partner integration, unverified";
+    const ABOUT: &'static str = "VRBO and its sister sites: each listing's exported calendar; the documents of its partner integration, unverified";
 
     async fn open(config: Config, env: Env) -> Result<Box<dyn Source>> {
         let Config { feeds, path, url, partner, limits } = config;
