@@ -503,6 +503,27 @@ fn repeated_ids_become_segments_or_the_newest_counts() {
     assert!(feed.unsure);
 }
 
+/// Where closed times may be stays they are given up as slowly; where they are not, at once.
+#[test]
+fn closed_times_go_at_once_unless_they_may_be_stays() {
+    for (product, slow) in
+        [("-//Airbnb Inc//Hosting Calendar 1.0//EN", false), ("-//admin.booking.com//EN", true), ("x", true)]
+    {
+        let event = |uid: &str, month: u32| {
+            format!("UID:{uid}; DTSTART:2026{month:02}01; DTEND:2026{month:02}05; SUMMARY:CLOSED")
+        };
+        let feed = |events: &[String]| {
+            let events: Vec<&str> = events.iter().map(String::as_str).collect();
+            Feed::read(calendar(product, &events).as_bytes(), &rules()).unwrap()
+        };
+        let (state, _) = diff(&FeedState::default(), &feed(&[event("a", 9), event("b", 10)]), now());
+        let (state, rows) = diff(&state, &feed(&[event("b", 10)]), now());
+        assert_eq!(rows.len(), usize::from(!slow), "{product}");
+        let (_, rows) = diff(&state, &feed(&[event("b", 10)]), now() + TimeDelta::hours(1));
+        assert_eq!(rows.len(), usize::from(slow), "{product}");
+    }
+}
+
 /// An event that turns unreadable is still there: it must not count as missing.
 #[test]
 fn an_unreadable_event_is_not_missing() {

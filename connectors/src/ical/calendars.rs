@@ -319,7 +319,11 @@ impl Calendars {
             return Ok(Told { rows: rows.into_iter().collect(), asides: Vec::new(), kept: Kept { state, ..kept } });
         };
         // Thousands of events take their milliseconds, which others on this thread should not wait for.
-        let (rules, known) = (feed.rules.clone(), state.cloned().unwrap_or_default());
+        let (rules, mut known) = (feed.rules.clone(), state.cloned().unwrap_or_default());
+        if same.is_none() {
+            // Other settings make other rows of the same events: all of them are told anew.
+            known.known.values_mut().for_each(|event| event.digest.clear());
+        }
         let (answer, state, rows) = tokio::task::spawn_blocking(move || {
             let answer = Feed::read(&bytes, &rules)?;
             let (state, rows) = diff::diff(&known, &answer, now);

@@ -92,6 +92,11 @@ impl Dialect {
         self == Dialect::Vrbo
     }
 
+    /// Whether what it calls closed may be a guest's stay.
+    pub fn hides_stays(self) -> bool {
+        matches!(self, Dialect::Booking | Dialect::Generic)
+    }
+
     /// What an event means. `otherwise` is what it is taken for when its words say nothing and the dialect has no rule.
     pub fn meaning(self, event: &Event, nights: i64, otherwise: Kind) -> Meaning {
         let summary = event.summary.as_deref().unwrap_or_default();

@@ -21,6 +21,9 @@ pub struct FeedState {
     /// How the last answer looked as a whole.
     #[serde(default, skip_serializing_if = "Trust::is_sound")]
     pub trust: Trust,
+    /// Whether a closed time in it may be a stay, so that it is given up as slowly as one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wary: bool,
 }
 
 /// One event as it was last seen.
@@ -71,8 +74,8 @@ impl Trust {
     }
 
     /// After how many answers, and how long after the first of them, something that is missing is gone.
-    fn patience(self, kind: Kind) -> (u32, TimeDelta) {
-        match (self, kind.is_stay()) {
+    fn patience(self, stay: bool) -> (u32, TimeDelta) {
+        match (self, stay) {
             (Trust::Doubtful, _) => (4, TimeDelta::hours(6)),
             (Trust::Bare, _) | (Trust::Sound, true) => (2, TimeDelta::hours(1)),
             // Closed times come and go under new ids all the time, and stand for no guest.
@@ -103,6 +106,7 @@ const NEAR_DAYS: i64 = 14;
 /// Compares an answer with what was known.
 pub fn diff(previous: &FeedState, feed: &Feed, now: DateTime<Utc>) -> (FeedState, Vec<Row>) {
     let today = Feed::today(feed.zone, now);
+    let wary = feed.dialect.hides_stays();
     let mut missing = previous.known.clone();
     let mut known = BTreeMap::new();
     let mut rows = Vec::new();
@@ -115,8 +119,8 @@ pub fn diff(previous: &FeedState, feed: &Feed, now: DateTime<Utc>) -> (FeedState
         let (id, segment) = at.split_once('\n').unwrap_or((&at, "0"));
         let (id, segment) = (id.to_owned(), segment.parse().unwrap_or(item.segment));
         let seen = Known::of(item, (id != item.id || segment != item.segment).then(|| key(&item.id, item.segment)));
-        kept += usize::from(before.as_ref().is_some_and(|b| b.is_coming_stay(today)));
-        fresh += usize::from(before.is_none() && seen.is_coming_stay(today));
+        kept += usize::from(before.as_ref().is_some_and(|b| b.is_coming_stay(today, wary)));
+        fresh += usize::from(before.is_none() && seen.is_coming_stay(today, wary));
         if before.is_none_or(|b| b.digest != seen.digest) {
             let mut item = item.clone();
             (item.id, item.segment) = (id, segment);
@@ -150,12 +154,12 @@ pub fn diff(previous: &FeedState, feed: &Feed, now: DateTime<Utc>) -> (FeedState
         .collect();
     for at in unreadable {
         if let Some(k) = missing.remove(&at) {
-            kept += usize::from(k.is_coming_stay(today));
+            kept += usize::from(k.is_coming_stay(today, wary));
             known.insert(at, Known { missing: None, ..k });
         }
     }
 
-    let before = previous.known.values().filter(|k| k.is_coming_stay(today)).count();
+    let before = previous.known.values().filter(|k| k.is_coming_stay(today, wary)).count();
     let empty = feed.items.is_empty() && feed.unreadable.is_empty();
     let shrunken = before >= FEW && (kept + fresh) * 2 < before;
     let trust = match () {
@@ -163,21 +167,22 @@ pub fn diff(previous: &FeedState, feed: &Feed, now: DateTime<Utc>) -> (FeedState
         () if empty => Trust::Bare,
         () => Trust::Sound,
     };
-    age(missing, trust, today, now, &mut known, &mut rows);
-    (FeedState { known, trust }, rows)
+    age(missing, (trust, wary), today, now, &mut known, &mut rows);
+    (FeedState { known, trust, wary }, rows)
 }
 
 /// The same for an answer that says it has not changed: what was missing goes on missing.
 pub fn unchanged(previous: &FeedState, zone: Option<chrono_tz::Tz>, now: DateTime<Utc>) -> (FeedState, Vec<Row>) {
     let (missing, mut known) = previous.known.clone().into_iter().partition(|(_, k)| k.missing.is_some());
     let mut rows = Vec::new();
-    age(missing, previous.trust, Feed::today(zone, now), now, &mut known, &mut rows);
-    (FeedState { known, trust: previous.trust }, rows)
+    let (trust, wary) = (previous.trust, previous.wary);
+    age(missing, (trust, wary), Feed::today(zone, now), now, &mut known, &mut rows);
+    (FeedState { known, trust, wary }, rows)
 }
 
 fn age(
     missing: BTreeMap<String, Known>,
-    trust: Trust,
+    (trust, wary): (Trust, bool),
     today: NaiveDate,
     now: DateTime<Utc>,
     known: &mut BTreeMap<String, Known>,
@@ -189,7 +194,7 @@ fn age(
             continue;
         }
         let (times, since) = k.missing.map_or((1, now), |(times, since)| (times.saturating_add(1), since));
-        let (enough, long) = trust.patience(k.kind);
+        let (enough, long) = trust.patience(wary || k.kind.is_stay());
         if times >= enough && now - since >= long {
             let (id, segment) = at.split_once('\n').unwrap_or((&at, "0"));
             rows.push(Row::Gone { id: id.to_owned(), segment: segment.parse().unwrap_or(0) });
@@ -250,8 +255,8 @@ impl Known {
         }
     }
 
-    fn is_coming_stay(&self, today: NaiveDate) -> bool {
-        self.kind.is_stay() && !self.cancelled && self.check_out > today
+    fn is_coming_stay(&self, today: NaiveDate, wary: bool) -> bool {
+        (wary || self.kind.is_stay()) && !self.cancelled && self.check_out > today
     }
 }
 
