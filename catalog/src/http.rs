@@ -146,6 +146,7 @@ pub struct Answer {
 pub struct Client {
     http: reqwest::Client,
     account: String,
+    secret_paths: bool,
     limits: Limits,
     quota: Arc<dyn Quota>,
     clock: Arc<dyn Clock>,
@@ -173,11 +174,28 @@ impl Client {
         Ok(Self {
             http,
             account: account.to_owned(),
+            secret_paths: false,
             slots: slots(account, limits.parallel),
             limits,
             quota: env.quota.clone(),
             clock: env.clock.clone(),
         })
+    }
+
+    /// Names only the host in faults and logs: the whole address is a secret.
+    #[must_use]
+    pub fn secret_paths(mut self) -> Self {
+        self.secret_paths = true;
+        self
+    }
+
+    /// An address as faults and logs may show it.
+    fn place(&self, url: &Url) -> SafeUrl {
+        let mut url = url.clone();
+        if self.secret_paths {
+            url.set_path("");
+        }
+        SafeUrl(url)
     }
 
     /// A request to be given to [`Client::call`] or [`Client::download`].
@@ -208,7 +226,7 @@ impl Client {
                 Err(failed) => self.recover(failed, &mut tries).await?,
             }
         };
-        let place = SafeUrl(request.url().clone());
+        let place = self.place(request.url());
         let (sender, pieces) = mpsc::channel(4);
         let fetch = tokio::spawn(async move {
             let _slot = slot;
@@ -237,7 +255,7 @@ impl Client {
     async fn whole(&self, request: &Request) -> Result<Answer, Failed> {
         let (response, _slot) = self.open(request).await?;
         let headers = response.headers().clone();
-        let body = self.body(response, &SafeUrl(request.url().clone())).await?;
+        let body = self.body(response, &self.place(request.url())).await?;
         Ok(Answer { headers, body })
     }
 
@@ -269,7 +287,7 @@ impl Client {
 
     async fn open(&self, request: &Request) -> Result<(reqwest::Response, OwnedSemaphorePermit), Failed> {
         let ours = |fault| Failed::last(Cause::Unreachable, fault);
-        let place = SafeUrl(request.url().clone());
+        let place = self.place(request.url());
         let request = request.try_clone().ok_or_else(|| ours(Fault::us("a request that cannot be made twice")))?;
         let slot =
             self.slots.clone().acquire_owned().await.map_err(|e| ours(Fault::us("no slot for a call").because(e)))?;

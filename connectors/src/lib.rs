@@ -5,9 +5,11 @@
 
 use catalog::Entry;
 
+pub mod airbnb;
 mod emit;
 pub mod guesty;
 pub mod hostaway;
+pub mod ical;
 pub mod intake;
 mod managers;
 pub mod mits;
@@ -15,6 +17,7 @@ pub mod ownerrez;
 pub mod resman;
 pub mod rows;
 pub mod source;
+pub mod vrbo;
 pub mod webhook;
 
 pub use catalog::http;
@@ -23,12 +26,15 @@ pub use webhook::{Decoded, Delivery, Refused, Webhook};
 
 /// Every connector, in the order of `propflow list`.
 pub static ALL: &[Entry<dyn Source>] = &[
+    Entry::of::<airbnb::Airbnb>(),
     Entry::of::<guesty::Guesty>(),
     Entry::of::<hostaway::Hostaway>(),
+    Entry::of::<ical::Ical>(),
     Entry::of::<intake::Intake>(),
     Entry::of::<mits::Mits>(),
     Entry::of::<ownerrez::OwnerRez>(),
     Entry::of::<resman::ResMan>(),
+    Entry::of::<vrbo::Vrbo>(),
 ];
 
 /// The connector of that name.

@@ -12,7 +12,7 @@ use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::people::{PeopleShape, write_people};
 use fixtures::resman::{Options as ResManOptions, Simulator};
 use fixtures::world::{Shape, World};
-use fixtures::{guesty, hostaway, ownerrez, stays};
+use fixtures::{calendars, guesty, hostaway, ownerrez, stays};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -51,8 +51,12 @@ enum Vendor {
     Guesty,
     /// Properties and units
     Resman,
+    /// Bookings, holds, listings and guests
     Ownerrez,
+    /// Reservations and listings
     Hostaway,
+    /// The calendars that Airbnb, VRBO and Booking.com export, and Airbnb's partner API; a listing for each property
+    Calendars,
 }
 
 /// What to generate.
@@ -108,8 +112,10 @@ pub fn environment(simulator: &Simulator) -> Vec<(&'static str, String)> {
 
 /// Serves a simulated vendor until stopped.
 pub async fn simulate(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
-    if !matches!(options.vendor, Vendor::Resman) {
-        return simulate_channel(options, out, stop).await;
+    match options.vendor {
+        Vendor::Resman => {}
+        Vendor::Calendars => return simulate_calendars(options, out, stop).await,
+        Vendor::Guesty | Vendor::Ownerrez | Vendor::Hostaway => return simulate_channel(options, out, stop).await,
     }
     let shape = Shape {
         seed: options.seed,
@@ -144,6 +150,39 @@ pub async fn simulate(options: Options, out: &mut dyn Write, stop: &Cancellation
             }
         }
     }
+}
+
+/// Serves exported calendars until stopped.
+async fn simulate_calendars(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
+    let shape = stays::Shape { seed: options.seed, listings: options.properties, stays: 14, now: SystemClock.now() };
+    let simulator = calendars::Simulator::start(
+        stays::Shared::new(stays::Stays::new(shape)),
+        calendars::Options {
+            port: (options.port != 0).then_some(options.port),
+            latency: Duration::from_millis(options.latency_ms),
+            ..calendars::Options::default()
+        },
+    )
+    .await?;
+    print(out, format_args!("# simulated calendars of {} listings; their tokens are invented", options.properties))?;
+    for index in 0..options.properties {
+        let (number, listing) = (index + 1, simulator.stays().lock().listings[index].clone());
+        print(out, format_args!("# booking.com: {}", simulator.booking_url(index)))?;
+        for (site, id, url) in [
+            ("AIRBNB", &listing.airbnb_id, simulator.airbnb_url(index)),
+            ("VRBO", &listing.vrbo_id, simulator.vrbo_url(index)),
+        ] {
+            print(out, format_args!("export {site}_LISTING_{number}='{id}' {site}_FEED_{number}='{url}'"))?;
+            print(
+                out,
+                format_args!(
+                    "export {site}_PROPERTY_{number}='{}' {site}_ZONE_{number}='{}'",
+                    listing.property, listing.zone
+                ),
+            )?;
+        }
+    }
+    each_minute(simulator.stays(), options.changes, out, stop).await
 }
 
 /// Stays of each listing of a simulated booking channel.
@@ -201,18 +240,28 @@ async fn simulate_channel(options: Options, out: &mut dyn Write, stop: &Cancella
     for (name, value) in variables {
         print(out, format_args!("export {name}='{value}'"))?;
     }
+    each_minute(&shared, options.changes, out, stop).await
+}
+
+/// Lets the world of stays go with the clock, with some changes each minute, until stopped.
+async fn each_minute(
+    world: &stays::Shared,
+    changes: usize,
+    out: &mut dyn Write,
+    stop: &CancellationToken,
+) -> Result<End> {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     minute.tick().await;
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(End::Done),
             _ = minute.tick() => {
-                let mut stays = shared.lock();
-                stays.pass(TimeDelta::seconds(60));
-                let changes = (0..options.changes).filter(|_| stays.mutate().is_some()).count();
+                let mut stays = world.lock();
+                stays.now = SystemClock.now();
+                let made = (0..changes).filter(|_| stays.mutate().is_some()).count();
                 drop(stays);
-                if options.changes > 0 {
-                    print(out, format_args!("# {changes} changes"))?;
+                if made > 0 {
+                    print(out, format_args!("# {made} changes"))?;
                 }
             }
         }

@@ -9,11 +9,13 @@ use serde_json::{Map, Value};
 
 /// The pipelines that come with propflow, by file name.
 const BUILT_IN: &[(&str, &str)] = &[
+    ("airbnb_bookings.toml", include_str!("../specs/airbnb_bookings.toml")),
     ("guesty_bookings.toml", include_str!("../specs/guesty_bookings.toml")),
     ("hostaway_bookings.toml", include_str!("../specs/hostaway_bookings.toml")),
     ("intake_bookings.toml", include_str!("../specs/intake_bookings.toml")),
     ("ownerrez_bookings.toml", include_str!("../specs/ownerrez_bookings.toml")),
     ("resman_inventory.toml", include_str!("../specs/resman_inventory.toml")),
+    ("vrbo_bookings.toml", include_str!("../specs/vrbo_bookings.toml")),
 ];
 
 /// How a built-in pipeline of a vendor that not everyone has names the environment variable that switches it on.
@@ -284,7 +286,7 @@ mod tests {
         };
         assert_eq!(on(&[]), ["resman_inventory.toml"]);
         assert_eq!(on(&["OWNERREZ_TOKEN"]), ["ownerrez_bookings.toml", "resman_inventory.toml"]);
-        assert_eq!(on(&["OWNERREZ_TOKEN", "HOSTAWAY_CLIENT_SECRET"]).len(), BUILT_IN.len());
+        assert_eq!(on(&["OWNERREZ_TOKEN", "HOSTAWAY_CLIENT_SECRET", "VRBO_FEED_1"]).len(), 4);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Run it with `--release`, on a quiet machine. Sizes can be made smaller with `--scale 0.1`. Nothing here is a test:
 //! speed depends on the machine, so a person reads the figures.
 
+mod ical;
 mod matching;
 mod webhooks;
 
@@ -39,6 +40,9 @@ fn main() -> Result<()> {
     let result = runtime.block_on(async {
         if wanted("feed") {
             bench.feed()?;
+        }
+        if wanted("ical") {
+            ical::bench(scale)?;
         }
         if wanted("load") {
             bench.load().await?;

@@ -2,11 +2,13 @@
 
 use std::io::Write;
 
+use chrono::NaiveTime;
+use fixtures::calendars::{self, Glitch};
 use fixtures::desk;
 use fixtures::guesty;
 use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::resman::{Misbehaviour, Options, Rule, Simulator};
-use fixtures::stays;
+use fixtures::stays::{self, Shared, Stays};
 use fixtures::world::{Shape, World};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -54,6 +56,7 @@ enum Kind {
     Hostaway(fixtures::hostaway::Simulator),
     Feed(std::path::PathBuf),
     Sender,
+    Calendars(calendars::Simulator),
 }
 
 impl Vendor {
@@ -152,6 +155,7 @@ impl Vendor {
                 let secrets = vec![crate::house::SECRET.to_owned()];
                 Self { settings, secrets, remote: false, pulled: false, kind: Kind::Sender, _dir: dir }
             }
+            "ical" | "airbnb" | "vrbo" => calendars(connector, dir).await,
             other => panic!("connector `{other}` has no vendor in tests/kit/vendors.rs"),
         }
     }
@@ -192,6 +196,16 @@ impl Vendor {
             Kind::OwnerRez(simulator) => simulator.misbehave(at_desk(wrong)),
             Kind::Hostaway(simulator) => simulator.misbehave(at_desk(wrong)),
             Kind::Sender => {}
+            Kind::Calendars(simulator) => simulator.misbehave(match wrong {
+                Wrong::Credentials => calendars::Rule::always(Glitch::Status(401)),
+                Wrong::Down => calendars::Rule::always(Glitch::Status(503)),
+                Wrong::Shaky => calendars::Rule::always(Glitch::Status(502)).every(3).times(3),
+                Wrong::Busy => {
+                    calendars::Rule::always(Glitch::TooManyRequests { retry_after_secs: 0 }).every(3).times(3)
+                }
+                Wrong::Cut => calendars::Rule::always(Glitch::CutBody),
+                Wrong::Garbage => calendars::Rule::always(Glitch::Html),
+            }),
             Kind::Feed(path) => match wrong {
                 Wrong::Cut => {
                     let whole = std::fs::read(path).unwrap();
@@ -215,4 +229,61 @@ fn at_desk(wrong: Wrong) -> desk::Rule {
         Wrong::Cut => Rule::on("*", Misbehaviour::CutBody),
         Wrong::Garbage => Rule::on("*", Misbehaviour::Html),
     }
+}
+
+/// The world that the channel simulators share.
+pub fn stays(seed: u64, listings: usize) -> Shared {
+    let now = today().and_time(NaiveTime::MIN).and_utc() + chrono::TimeDelta::hours(15);
+    Shared::new(Stays::new(stays::Shape { seed, listings, stays: 14, now }))
+}
+
+/// A secret in a file of its own, as settings name it.
+pub fn secret(dir: &std::path::Path, name: &str, value: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, value).unwrap();
+    format!("file:{}", path.display())
+}
+
+async fn calendars(connector: &str, dir: TempDir) -> Vendor {
+    const LISTINGS: usize = 5;
+    let simulator = calendars::Simulator::start(stays(3, LISTINGS), calendars::Options::default()).await.unwrap();
+    let mut secrets = Vec::new();
+    let mut feeds = Vec::new();
+    for listing in 0..LISTINGS {
+        let url = match connector {
+            "airbnb" => simulator.airbnb_url(listing),
+            "vrbo" => simulator.vrbo_url(listing),
+            _ => simulator.booking_url(listing),
+        };
+        feeds.push(json!({
+            "listing": format!("L{listing}"),
+            "property": format!("P-{listing:04}"),
+            "url": secret(dir.path(), &format!("feed{listing}"), &url),
+        }));
+        secrets.push(url.rsplit(['/', '=']).next().unwrap().trim_end_matches(".ics").to_owned());
+    }
+    let mut settings = json!({
+        "feeds": feeds,
+        "limits": { "calls_per_sec": 100_000, "burst": 1000, "backoff_ms": 1 },
+    });
+    if connector == "airbnb" {
+        let c = simulator.credentials().clone();
+        let ids: Vec<String> = simulator.stays().lock().listings.iter().map(|l| l.airbnb_id.clone()).collect();
+        settings["partner"] = json!({
+            "unverified": true,
+            "base_url": simulator.base_url(),
+            "api_key": secret(dir.path(), "key", &c.api_key),
+            "api_secret": secret(dir.path(), "secret", &c.api_secret),
+            "refresh_token": secret(dir.path(), "refresh", &c.refresh_token),
+            "listings": ids.iter().take(2).map(|id| json!({ "listing": id, "property": "P" })).collect::<Vec<_>>(),
+            "callback_password": secret(dir.path(), "callback", "callback-pass-5d"),
+        });
+        secrets.extend([c.api_secret, c.refresh_token, "callback-pass-5d".to_owned()]);
+    }
+    if connector == "vrbo" {
+        settings["partner"] =
+            json!({ "unverified": true, "password": secret(dir.path(), "partner", "partner-pass-e2") });
+        secrets.push("partner-pass-e2".to_owned());
+    }
+    Vendor { settings, secrets, remote: true, pulled: true, kind: Kind::Calendars(simulator), _dir: dir }
 }
