@@ -13,7 +13,7 @@ pub mod postgres;
 mod rows;
 
 pub use catalog::Receipt;
-pub use sink::{Abilities, Sink, Target};
+pub use sink::{Abilities, Kept, Sink, Target};
 
 /// Every sink, in the order of `propflow list`.
 pub static ALL: &[Entry<dyn Sink>] =
