@@ -76,11 +76,19 @@ pub async fn copy(app: &App, copy: Copy, stop: &CancellationToken) -> Result<Sum
     run(&world, job, stop).await
 }
 
-/// What the destination knows a copy by: the source and what of it is wanted. A file is told apart by where it is.
+/// What the destination knows a copy by: the source and what of it is wanted. A file is told apart by where it is; an
+/// address may hold a secret, so that only its digest goes there.
 fn name(copy: &Copy) -> String {
     let (kind, rest) = copy.source.split_once(':').unwrap_or((&copy.source, ""));
     let (file, part) = rest.split_once('#').map_or((rest, ""), |(file, part)| (file, part));
     let file = std::fs::canonicalize(file).map_or_else(|_| file.to_owned(), |path| path.display().to_string());
+    let file = match url::Url::parse(&file) {
+        Ok(url) if url.has_host() => {
+            let digest = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, file.as_bytes());
+            format!("{} {digest}", catalog::SafeUrl(url))
+        }
+        _ => file,
+    };
     let mut name = format!("{kind}:{file}");
     for part in std::iter::once(part).filter(|p| !p.is_empty()).chain(copy.only.iter().map(String::as_str)) {
         name.push('#');
