@@ -3,6 +3,8 @@
 //! Run it with `--release`, on a quiet machine. Sizes can be made smaller with `--scale 0.1`. Nothing here is a test:
 //! speed depends on the machine, so a person reads the figures.
 
+mod rest;
+
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -42,6 +44,9 @@ fn main() -> Result<()> {
         }
         if wanted("pull") {
             bench.pull()?;
+        }
+        if wanted("rest") {
+            rest::run(&bench.propflow, &bench.dir, bench.scale).await?;
         }
         Ok(())
     });
