@@ -319,6 +319,7 @@ impl Rows<'_> {
         if !whole {
             reasons.push("the record is no object".to_owned());
         }
+        self.wrong.sort_unstable();
         for (at, why) in &self.wrong {
             let column = &self.shape.dataset.columns[*at];
             refused |= column.required;

@@ -342,7 +342,8 @@ mod tests {
             Just(serde_json::Value::Null),
             any::<bool>().prop_map(Into::into),
             any::<i64>().prop_map(Into::into),
-            any::<f64>().prop_filter("finite", |f| f.is_finite()).prop_map(Into::into),
+            // Eighths are exact in both parsers; how floats are rounded is not what is compared here.
+            any::<i32>().prop_map(|n| (f64::from(n) / 8.0).into()),
             any::<String>().prop_map(Into::into),
         ];
         leaf.prop_recursive(4, 40, 6, |inner| {

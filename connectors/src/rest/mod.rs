@@ -162,7 +162,7 @@ fn parse(file: &Path) -> Result<Config> {
             .because(e)
     })?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(0, |s| text[..s.start.min(text.len())].lines().count().max(1));
+        let line = error.span().map_or(1, |s| 1 + text[..s.start.min(text.len())].matches('\n').count());
         // The first line of the message says what; the text of the file, which may hold a secret, is not repeated.
         let what = error.message().lines().next().unwrap_or_default().trim().to_owned();
         Fault::user(format!("`{}`, line {line}: {what}", file.display()))
