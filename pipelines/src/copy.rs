@@ -50,7 +50,7 @@ pub async fn copy(app: &App, copy: Copy, stop: &CancellationToken) -> Result<Sum
     let (to, settings) = address(&copy.dest, "destination", sinks::ALL)?;
     let mut sink = to.open(Value::Object(settings), env(&world, to.name)).await?;
     sink.check().await?;
-    let kept = sink.keep(&name(&copy)).await?;
+    let kept = sink.keep(&name(&copy, &stream.name)).await?;
     let read = match &kept {
         Some(kept) if stream.changes && !copy.fresh => Read::Changes { since: Some(kept.cursor.clone()) },
         _ if stream.changes => Read::Changes { since: None },
@@ -78,9 +78,9 @@ pub async fn copy(app: &App, copy: Copy, stop: &CancellationToken) -> Result<Sum
 
 /// What the destination knows a copy by: the source and what of it is wanted. A file is told apart by where it is; an
 /// address may hold a secret, so that only its digest goes there.
-fn name(copy: &Copy) -> String {
+fn name(copy: &Copy, stream: &str) -> String {
     let (kind, rest) = copy.source.split_once(':').unwrap_or((&copy.source, ""));
-    let (file, part) = rest.split_once('#').map_or((rest, ""), |(file, part)| (file, part));
+    let file = rest.split_once('#').map_or(rest, |(file, _)| file);
     let file = std::fs::canonicalize(file).map_or_else(|_| file.to_owned(), |path| path.display().to_string());
     let file = match url::Url::parse(&file) {
         Ok(url) if url.has_host() => {
@@ -90,7 +90,7 @@ fn name(copy: &Copy) -> String {
         _ => file,
     };
     let mut name = format!("{kind}:{file}");
-    for part in std::iter::once(part).filter(|p| !p.is_empty()).chain(copy.only.iter().map(String::as_str)) {
+    for part in std::iter::once(stream).chain(copy.only.iter().map(String::as_str)) {
         name.push('#');
         name.push_str(part);
     }

@@ -340,9 +340,9 @@ fn a_copy_of_an_api_that_is_killed_fetches_at_most_two_pages_again() {
         let again = server.calls().len() as i64 - 40;
         assert!((0..=2).contains(&again), "{again} pages were fetched again into {to}: {text}");
         server.forget();
-        // What is there is whole: the next copy reads the last change only.
+        // What is there is whole: the next copy reads the last changes only.
         let text = home.ok(&["copy", "rest:stays.toml#stays", to]);
-        assert!(text.contains("2,000") || server.calls().len() <= 40, "{text}");
+        assert_eq!(server.calls().len(), 1, "{text}");
     }
     assert_eq!(
         home.ok(&["sql", "--lake", "lake", "--format", "csv", "select count(*) as n, count(distinct id) as m from stays"]),

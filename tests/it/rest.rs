@@ -681,6 +681,30 @@ async fn a_list_in_one_piece_loses_what_left_it() {
     assert_eq!(stored(&db).await.len(), 7);
 }
 
+#[tokio::test]
+async fn the_example_of_the_guide_does_what_it_says() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/rest.md")).unwrap();
+    let example = guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { login: Login::Bearer("s3cr3t".to_owned()), ..Options::default() };
+    let server = Simulator::start(250, 1, options).await.unwrap();
+    let text = example
+        .replace("https://api.channel.example", &server.base_url())
+        .replace("env:CHANNEL_TOKEN", &secret(dir.path(), "token", "s3cr3t"))
+        .replace("calls_per_sec = 5", "calls_per_sec = 5000");
+    let (file, lake) = (dir.path().join("bookings.toml"), dir.path().join("lake").display().to_string());
+    std::fs::write(&file, text).unwrap();
+    let summary = copied(&file, &format!("parquet:{lake}"), false).await.unwrap();
+    assert_eq!((summary.rows["bookings"].received, summary.rejected_rows, summary.rejected_values), (250, 0, 0));
+    assert_eq!(server.calls().len(), 3);
+    assert!(server.calls()[0].query.contains("include=guest&include=fees&status=all&size=100"), "{:?}", server.calls()[0]);
+    let context = transforms::session().unwrap();
+    pipelines::lake::register(&context, &lake).await.unwrap();
+    let sql = "select count(*) as n, count(distinct booking_id) as ids, count(total) as totals, count(changed_at) as changes from bookings";
+    let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
+    assert_eq!(object(&batches[0], 0), json!({"n": 250, "ids": 250, "totals": 250, "changes": 250}));
+}
+
 /// The rows of a lake's stream, by SQL.
 async fn in_lake(lake: &str) -> Vec<i64> {
     let context = transforms::session().unwrap();

@@ -6,6 +6,7 @@ mod decode;
 mod digests;
 mod encode;
 mod names;
+mod news;
 mod serving;
 mod table;
 mod tables;
@@ -296,7 +297,7 @@ impl PostgresSink {
                 Err(e) => return Err(load_fault(table, e)),
             }
         }
-        if !direct && copy_new(tx, table, &batches, &chosen, count).await? {
+        if !direct && news::copy_new(tx, table, &batches, &chosen, count).await? {
             return Ok(());
         }
         if !table.load.staged {
@@ -597,41 +598,6 @@ fn choose(table: &mut Table, batch: &RecordBatch) -> Vec<u32> {
         at = end;
     }
     send
-}
-
-/// Puts rows straight into a table that others are in, as long as they are likely to be new. False when a key was there:
-/// then nothing has happened, and what follows is merged until a whole slice was new again.
-async fn copy_new(
-    tx: &mut PgConnection,
-    table: &mut Table,
-    batches: &[RecordBatch],
-    chosen: &[Vec<u32>],
-    count: usize,
-) -> Result<bool> {
-    if table.news == Some(false) || !table.may_be_new() || table.load.staged || table.load.twice {
-        return Ok(false);
-    }
-    let mut bytes = encode::HEADER.to_vec();
-    for (batch, send) in batches.iter().zip(chosen) {
-        encode::rows(&mut bytes, &table.dataset, batch, send, None)?;
-    }
-    bytes.extend_from_slice(&encode::TRAILER);
-    let what = "cannot load rows";
-    tables::run(tx, what, "savepoint propflow_new".to_owned()).await?;
-    match copy_in(tx, &table.sql.copy_direct, &bytes).await {
-        Ok(()) => {
-            tables::run(tx, what, "release propflow_new".to_owned()).await?;
-            table.load.receipt.inserted += count as u64;
-            table.news = Some(true);
-            Ok(true)
-        }
-        Err(sqlx::Error::Database(e)) if e.is_unique_violation() => {
-            tables::run(tx, what, "rollback to propflow_new".to_owned()).await?;
-            table.news = Some(false);
-            Ok(false)
-        }
-        Err(e) => Err(load_fault(table, e)),
-    }
 }
 
 async fn copy_in(tx: &mut PgConnection, sql: &str, bytes: &[u8]) -> Result<(), sqlx::Error> {
