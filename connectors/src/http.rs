@@ -299,10 +299,9 @@ impl Client {
                 format!("`{place}` refused the call (status {})", status.as_u16()),
             ),
         };
-        let again =
-            matches!(status.as_u16(), 408 | 429 | 502 | 503 | 504)
-                || self.limits.retry_statuses.contains(&status.as_u16())
-                || (pause.is_some() && status.is_server_error());
+        let again = matches!(status.as_u16(), 408 | 429 | 502 | 503 | 504)
+            || self.limits.retry_statuses.contains(&status.as_u16())
+            || (pause.is_some() && status.is_server_error());
         let pause = pause.filter(|_| again);
         let fault = match pause {
             Some(pause) => fault.retry(Retry::After(pause)),

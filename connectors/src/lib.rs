@@ -18,7 +18,8 @@ pub use source::{Event, Read, Request, Source, Stream, guarded};
 pub use webhook::{Decoded, Delivery, Refused, Webhook};
 
 /// Every connector, in the order of `propflow list`.
-pub static ALL: &[Entry<dyn Source>] = &[Entry::of::<mits::Mits>(), Entry::of::<resman::ResMan>(), Entry::of::<rest::Rest>()];
+pub static ALL: &[Entry<dyn Source>] =
+    &[Entry::of::<mits::Mits>(), Entry::of::<resman::ResMan>(), Entry::of::<rest::Rest>()];
 
 /// The connector of that name.
 pub fn find(name: &str) -> Option<&'static Entry<dyn Source>> {

@@ -324,14 +324,13 @@ fn a_copy_of_an_api_that_is_killed_fetches_at_most_two_pages_again() {
         let options = Options { page_size: 50, latency: Duration::from_millis(2), ..Options::default() };
         let server = runtime.block_on(Simulator::start(2000, 1, options)).unwrap();
         home.write("stays.toml", &rest_settings(&server.base_url()));
-        let mut child = home
-            .command(&["copy", "rest:stays.toml", to])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child =
+            home.command(&["copy", "rest:stays.toml", to]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let began = Instant::now();
-        while server.calls().len() < 15 && child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(60) {
+        while server.calls().len() < 15
+            && child.try_wait().unwrap().is_none()
+            && began.elapsed() < Duration::from_secs(60)
+        {
             std::thread::yield_now();
         }
         child.kill().unwrap();
@@ -345,7 +344,14 @@ fn a_copy_of_an_api_that_is_killed_fetches_at_most_two_pages_again() {
         assert_eq!(server.calls().len(), 1, "{text}");
     }
     assert_eq!(
-        home.ok(&["sql", "--lake", "lake", "--format", "csv", "select count(*) as n, count(distinct id) as m from stays"]),
+        home.ok(&[
+            "sql",
+            "--lake",
+            "lake",
+            "--format",
+            "csv",
+            "select count(*) as n, count(distinct id) as m from stays"
+        ]),
         "n,m\n2000,2000\n"
     );
     let _ = Command::new("kill").args(["-INT", &database.id().to_string()]).status();

@@ -210,7 +210,12 @@ impl Rest {
             let ours = cost(&mut self.copy(&to), Some(&server))?;
             let rows = self.dir.join("rows.copy");
             server.pool.execute("checkpoint").await?;
-            let psql = |sql: &str| cost(Command::new("psql").args([server.postgres.url(), "-v", "ON_ERROR_STOP=1", "-qc", sql]), Some(&server));
+            let psql = |sql: &str| {
+                cost(
+                    Command::new("psql").args([server.postgres.url(), "-v", "ON_ERROR_STOP=1", "-qc", sql]),
+                    Some(&server),
+                )
+            };
             psql(&format!("\\copy core.bookings to '{}'", rows.display()))?;
             server.pool.execute("create table core.floor (like core.bookings including all)").await?;
             let floor = psql(&format!("\\copy core.floor from '{}'", rows.display()))?;
@@ -276,7 +281,9 @@ impl Rest {
             match cost(Command::new(&python).args(["-c", &script]), None) {
                 Ok(floor) if best.1.is_none_or(|b| floor.cpu() < b.cpu()) => best.1 = Some(floor),
                 Ok(_) => {}
-                Err(error) => say(&format!("  floor   DuckDB is missing: {}", error.to_string().lines().last().unwrap_or(""))),
+                Err(error) => {
+                    say(&format!("  floor   DuckDB is missing: {}", error.to_string().lines().last().unwrap_or("")))
+                }
             }
         }
         if let Some(ours) = best.0 {
@@ -299,7 +306,11 @@ impl Rest {
         std::fs::write(&file, settings(&simulator.base_url(), 100, limits))?;
         let lake = self.dir.join("paced-lake");
         let alone = cost(
-            Command::new(&self.propflow).args(["copy", &format!("rest:{}", file.display()), &format!("parquet:{}", lake.display())]),
+            Command::new(&self.propflow).args([
+                "copy",
+                &format!("rest:{}", file.display()),
+                &format!("parquet:{}", lake.display()),
+            ]),
             None,
         )?;
         let ideal = |calls: usize| (calls as f64 - 5.0) / 50.0;
@@ -317,7 +328,10 @@ impl Rest {
         std::fs::create_dir_all(&specs)?;
         let own = settings(&simulator.base_url(), 100, limits);
         for name in ["first", "second", "third"] {
-            std::fs::write(self.dir.join(format!("{name}.toml")), own.replace("name = \"bookings\"", &format!("name = \"{name}\"")))?;
+            std::fs::write(
+                self.dir.join(format!("{name}.toml")),
+                own.replace("name = \"bookings\"", &format!("name = \"{name}\"")),
+            )?;
             let spec = format!(
                 "name = \"{name}\"\nabout = \"bookings\"\n[source]\nconnector = \"rest\"\nconnection = \"one\"\nstream = \"{name}\"\n\
                  settings.file = \"{}\"\n[[sinks]]\nsink = \"postgres\"\n",

@@ -72,13 +72,14 @@ fn paginator(style: &str, size: usize) -> Value {
         "cursor" => json!({"kind": "cursor_in_body", "path": "meta.next_cursor", "size_param": "size", "size": size}),
         "next" => json!({"kind": "next_url_in_body", "path": "meta.next", "size_param": "size", "size": size}),
         "link" => json!({"kind": "link_header", "size_param": "size", "size": size}),
-        "last" => json!({"kind": "last_id", "param": "after_id", "size_param": "size", "size": size, "more": "meta.has_more"}),
+        "last" => {
+            json!({"kind": "last_id", "param": "after_id", "size_param": "size", "size": size, "more": "meta.has_more"})
+        }
         _ => json!({"kind": "none"}),
     }
 }
 
-const STYLES: [&str; 9] =
-    ["page", "page_counted", "offset", "offset_counted", "cursor", "next", "link", "last", "all"];
+const STYLES: [&str; 9] = ["page", "page_counted", "offset", "offset_counted", "cursor", "next", "link", "last", "all"];
 
 /// Settings for the simulated API in one of its styles.
 fn settings(server: &Simulator, style: &str, size: usize) -> Value {
@@ -234,7 +235,9 @@ proptest! {
 }
 
 fn records(count: usize) -> Vec<Value> {
-    (1..=count).map(|id| json!({"id": id, "name": format!("n{id}"), "updated_at": format!("2026-06-{id:02}T00:00:00Z")})).collect()
+    (1..=count)
+        .map(|id| json!({"id": id, "name": format!("n{id}"), "updated_at": format!("2026-06-{id:02}T00:00:00Z")}))
+        .collect()
 }
 
 #[tokio::test]
@@ -296,7 +299,8 @@ async fn one_object_is_one_record_and_a_null_list_is_none() {
 async fn unusable_answers_are_faults_that_name_the_trouble_and_repeat_nothing() {
     let server = Simulator::of(&records(30), Options::default()).await.unwrap();
     let body = |text: &str| Wrong::Body(text.to_owned().into());
-    let deep = format!("{{\"data\":{{\"items\":[{{\"id\":1,\"guest\":{}1{}}}]}}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep =
+        format!("{{\"data\":{{\"items\":[{{\"id\":1,\"guest\":{}1{}}}]}}}}", "[".repeat(100_000), "]".repeat(100_000));
     let cases = [
         (Wrong::Html, "a web page"),
         (Wrong::Half, "it ends amid"),
@@ -391,7 +395,11 @@ async fn every_kind_of_credentials_lets_in_and_a_wrong_one_is_not_repeated() {
     let cases = [
         (Login::Basic("me".to_owned(), word.clone()), json!({"kind": "basic", "user": "me"}), "password"),
         (Login::Bearer(word.clone()), json!({"kind": "bearer"}), "token"),
-        (Login::Header("x-key".to_owned(), format!("Key {word}")), json!({"kind": "api_key", "header": "X-Key", "prefix": "Key "}), "key"),
+        (
+            Login::Header("x-key".to_owned(), format!("Key {word}")),
+            json!({"kind": "api_key", "header": "X-Key", "prefix": "Key "}),
+            "key",
+        ),
         (Login::Query("api_key".to_owned(), word.clone()), json!({"kind": "api_key", "query": "api_key"}), "key"),
     ];
     for (login, auth, field) in cases {
@@ -443,7 +451,8 @@ async fn tokens_are_kept_replaced_once_when_refused_and_outlive_the_process() {
     assert_eq!((fault.blame, server.tokens()), (Blame::User, 2), "{}", fault.chain());
 
     // Refresh tokens are replaced at each use; the file keeps the newest for the next process.
-    let server = Simulator::of(&records(30), Options { login: login(Some("first"), 4), ..Options::default() }).await.unwrap();
+    let server =
+        Simulator::of(&records(30), Options { login: login(Some("first"), 4), ..Options::default() }).await.unwrap();
     let mut wanted = settings(&server, "cursor", 3);
     wanted["auth"] = json!({
         "kind": "oauth2_refresh_token", "token_url": format!("{}/oauth/token", server.base_url()),
@@ -570,7 +579,8 @@ async fn two_processes_and_a_backfill_stay_inside_one_quota() {
     wanted["limits"] = json!({"calls_per_sec": 20, "burst": 5, "attempts": 1});
     let began = std::time::Instant::now();
     let from = chrono::DateTime::UNIX_EPOCH;
-    let reads = [Read::Snapshot, Read::Snapshot, Read::Backfill { from, until: from + chrono::TimeDelta::days(36_500) }];
+    let reads =
+        [Read::Snapshot, Read::Snapshot, Read::Backfill { from, until: from + chrono::TimeDelta::days(36_500) }];
     let readings = reads.map(|what| {
         let (url, wanted) = (db.url.clone(), wanted.clone());
         async move {
@@ -632,7 +642,10 @@ fn toml_of(value: &Value) -> String {
 }
 
 async fn stored(db: &TestDb) -> Vec<(i64, Option<String>)> {
-    sqlx::query_as("select id, name from core.stays where deleted_at is null order by id").fetch_all(&db.pool).await.unwrap()
+    sqlx::query_as("select id, name from core.stays where deleted_at is null order by id")
+        .fetch_all(&db.pool)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -654,7 +667,11 @@ async fn a_copy_into_postgres_is_keyed_and_goes_on_from_its_cursor() {
     server.forget();
     let summary = copied(&file, &db.url, false).await.unwrap();
     assert_eq!(summary.rows["stays"].received, 4);
-    assert!(server.calls().iter().all(|c| c.query.contains("updated_since=2026-06-19T00%3A00%3A00Z")), "{:?}", server.calls());
+    assert!(
+        server.calls().iter().all(|c| c.query.contains("updated_since=2026-06-19T00%3A00%3A00Z")),
+        "{:?}",
+        server.calls()
+    );
     let rows = stored(&db).await;
     assert_eq!((rows.len(), rows[18].1.as_deref(), rows[20].1.as_deref()), (21, Some("changed"), Some("new")));
     // All again: nothing is doubled. A row that is gone from the list stays, for this is no snapshot.
@@ -697,7 +714,11 @@ async fn the_example_of_the_guide_does_what_it_says() {
     let summary = copied(&file, &format!("parquet:{lake}"), false).await.unwrap();
     assert_eq!((summary.rows["bookings"].received, summary.rejected_rows, summary.rejected_values), (250, 0, 0));
     assert_eq!(server.calls().len(), 3);
-    assert!(server.calls()[0].query.contains("include=guest&include=fees&status=all&size=100"), "{:?}", server.calls()[0]);
+    assert!(
+        server.calls()[0].query.contains("include=guest&include=fees&status=all&size=100"),
+        "{:?}",
+        server.calls()[0]
+    );
     let context = transforms::session().unwrap();
     pipelines::lake::register(&context, &lake).await.unwrap();
     let sql = "select count(*) as n, count(distinct booking_id) as ids, count(total) as totals, count(changed_at) as changes from bookings";

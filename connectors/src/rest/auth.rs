@@ -80,7 +80,8 @@ pub(super) fn hidden(setting: &str, text: &str) -> Result<HeaderValue> {
 impl Pass {
     /// Fetches the secrets; makes no call.
     pub(super) fn of(auth: &Auth, clock: Arc<dyn Clock>) -> Result<Self> {
-        let resolve = |setting: &str, secret: &SecretRef| secret.resolve().map_err(|f| f.at(format!("`auth.{setting}`")));
+        let resolve =
+            |setting: &str, secret: &SecretRef| secret.resolve().map_err(|f| f.at(format!("`auth.{setting}`")));
         Ok(match auth {
             Auth::None => Pass::None,
             Auth::Basic { user, password } => {

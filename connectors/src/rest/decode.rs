@@ -266,7 +266,8 @@ impl Shape {
         let (mut first, mut there) = (true, false);
         while let Some(key) = scan.key(first)? {
             first = false;
-            let below = |path: &'_ [String]| -> Option<usize> { path.first().is_some_and(|f| **f == *key).then_some(1) };
+            let below =
+                |path: &'_ [String]| -> Option<usize> { path.first().is_some_and(|f| **f == *key).then_some(1) };
             let inner = records.filter(|r| below(r).is_some()).map(|r| &r[1..]);
             let wanted: Vec<&[String]> =
                 facts.iter().map(|f| if below(f).is_some() && f.len() > 1 { &f[1..] } else { &[][..] }).collect();
@@ -327,7 +328,11 @@ impl Rows<'_> {
         }
         for (at, column) in self.shape.dataset.columns.iter().enumerate() {
             let constant = self.shape.fields.get(at).is_some_and(Option::is_none);
-            if whole && column.required && !constant && self.cells[at].ends_empty() && !self.wrong.iter().any(|w| w.0 == at)
+            if whole
+                && column.required
+                && !constant
+                && self.cells[at].ends_empty()
+                && !self.wrong.iter().any(|w| w.0 == at)
             {
                 refused = true;
                 reasons.push(format!("`{}` has no value", column.name));

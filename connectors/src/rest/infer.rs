@@ -49,7 +49,9 @@ pub(super) fn columns(text: &str, records: &[String]) -> Result<Vec<ColumnSpec>,
 }
 
 fn kind(values: &[&Value]) -> Type {
-    let all = |test: &dyn Fn(&Value) -> bool| values.iter().any(|v| !v.is_null()) && values.iter().all(|v| v.is_null() || test(v));
+    let all = |test: &dyn Fn(&Value) -> bool| {
+        values.iter().any(|v| !v.is_null()) && values.iter().all(|v| v.is_null() || test(v))
+    };
     let text = |test: fn(&str) -> bool| move |v: &Value| v.as_str().is_some_and(test);
     if all(&|v| v.is_i64()) {
         Type::Int

@@ -385,7 +385,22 @@ mod tests {
         };
         assert_eq!(text(r#""a\u00e4\ud83d\ude00\n\/\"""#), "a\u{e4}\u{1F600}\n/\"");
         assert_eq!(text(r#""\ud83d-\ude00\ud83dA""#), "\u{FFFD}-\u{FFFD}\u{FFFD}A");
-        for wrong in ["", "nul", "01", "1.", "-", "1e", "\"\\x\"", "\"a", "[1 2]", "{\"a\" 1}", "{,}", "[1,]", "\"\u{1}\"", "1 1"] {
+        for wrong in [
+            "",
+            "nul",
+            "01",
+            "1.",
+            "-",
+            "1e",
+            "\"\\x\"",
+            "\"a",
+            "[1 2]",
+            "{\"a\" 1}",
+            "{,}",
+            "[1,]",
+            "\"\u{1}\"",
+            "1 1",
+        ] {
             assert!(whole(wrong).is_err(), "{wrong}");
         }
         assert!(whole(&format!("{}{}", "[".repeat(DEPTH), "]".repeat(DEPTH))).is_ok());

@@ -144,8 +144,9 @@ impl Component for Rest {
 fn resolve(config: Config) -> Result<Config> {
     let Some(file) = &config.file else { return Ok(config) };
     if config.base_url.is_some() || !config.streams.is_empty() || !config.headers.is_empty() {
-        return Err(Fault::user("`file` stands beside other settings")
-            .hint("Put everything into the file, or nothing."));
+        return Err(
+            Fault::user("`file` stands beside other settings").hint("Put everything into the file, or nothing.")
+        );
     }
     let mut read = parse(file)?;
     if read.file.is_some() {
@@ -349,7 +350,8 @@ impl Rest {
             let Fetched { page, next, digest } = fetched;
             expected = page.records.max(16);
             end = spec.paginator.end(&page).or(end);
-            if page.records > 0 && former.replace(digest) == Some(digest) && !matches!(spec.paginator, Paginator::None) {
+            if page.records > 0 && former.replace(digest) == Some(digest) && !matches!(spec.paginator, Paginator::None)
+            {
                 return Err(endless(spec, "two pages are the same, byte by byte"));
             }
             match &next {
@@ -483,7 +485,14 @@ struct Fetched {
 }
 
 impl Caller {
-    async fn page(&self, spec: &StreamSpec, shape: &Shape, place: &Place, range: Range, expected: usize) -> Result<Fetched> {
+    async fn page(
+        &self,
+        spec: &StreamSpec,
+        shape: &Shape,
+        place: &Place,
+        range: Range,
+        expected: usize,
+    ) -> Result<Fetched> {
         let (answer, here) = self.fetch(spec, place, range).await?;
         let safe = SafeUrl(here.clone());
         let text = utf8(&answer.body).map_err(|f| f.at(&safe))?;
@@ -534,10 +543,8 @@ impl Caller {
                     }
                 }
                 if let Some(incremental) = &spec.incremental {
-                    let named = [
-                        (Some(&incremental.param), range.since),
-                        (incremental.until_param.as_ref(), range.until),
-                    ];
+                    let named =
+                        [(Some(&incremental.param), range.since), (incremental.until_param.as_ref(), range.until)];
                     for (name, value) in named {
                         if let Some((name, value)) = name.zip(value) {
                             params.push((name.clone(), incremental.write(value).into()));
@@ -596,19 +603,17 @@ fn empty(spec: &StreamSpec) -> Bytes {
 fn explain(trouble: Trouble, spec: &StreamSpec, text: &str, place: &SafeUrl) -> Fault {
     match trouble {
         Trouble::Bad(_) if text.trim_start().is_empty() => Fault::remote(format!("the answer of `{place}` is empty")),
-        Trouble::Bad(_) if text.trim_start().starts_with('<') => {
-            Fault::remote(format!("the answer of `{place}` is a web page, not JSON"))
-                .hint("Check `base_url` and `path`; a page like that often asks to sign in, or says that the vendor is down.")
-        }
+        Trouble::Bad(_) if text.trim_start().starts_with('<') => Fault::remote(format!(
+            "the answer of `{place}` is a web page, not JSON"
+        ))
+        .hint("Check `base_url` and `path`; a page like that often asks to sign in, or says that the vendor is down."),
         Trouble::Bad(bad) => {
             Fault::remote(format!("the answer of `{place}` is not sound JSON: {} at byte {}", bad.what, bad.at))
         }
-        Trouble::Missing => Fault::new(
-            Blame::Remote,
-            Retry::Never,
-            format!("the answer of `{place}` has no `{}`", spec.records),
-        )
-        .hint(format!("Check `records` of the stream `{}`.", spec.name)),
+        Trouble::Missing => {
+            Fault::new(Blame::Remote, Retry::Never, format!("the answer of `{place}` has no `{}`", spec.records))
+                .hint(format!("Check `records` of the stream `{}`.", spec.name))
+        }
         Trouble::NoList => Fault::new(
             Blame::Remote,
             Retry::Never,

@@ -241,7 +241,13 @@ mod tests {
     fn only_the_own_host_is_followed() {
         let here = Url::parse("https://api.example/v1/list?x=1").unwrap();
         assert_eq!(follow("/v1/list?p=2", &here).unwrap(), Place::Url("https://api.example/v1/list?p=2".to_owned()));
-        for wrong in ["http://api.example/", "https://api.example:8443/", "//evil.example/", "https://me@api.example/", "file:///etc"] {
+        for wrong in [
+            "http://api.example/",
+            "https://api.example:8443/",
+            "//evil.example/",
+            "https://me@api.example/",
+            "file:///etc",
+        ] {
             assert!(follow(wrong, &here).is_err(), "{wrong}");
         }
     }

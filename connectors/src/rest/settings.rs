@@ -595,7 +595,11 @@ impl StreamSpec {
                 say("incremental.until_param", "a range of the past is one of time");
             }
             let format = incremental.param_format.as_ref().unwrap_or(&incremental.format);
-            if incremental.initial.as_deref().is_some_and(|text| super::read_mark(text, &Incremental::mark(format)).is_none()) {
+            if incremental
+                .initial
+                .as_deref()
+                .is_some_and(|text| super::read_mark(text, &Incremental::mark(format)).is_none())
+            {
                 say("incremental.initial", "it is not in the parameter's format");
             }
             if mode == WriteMode::Snapshot {
@@ -623,7 +627,13 @@ impl StreamSpec {
                 say(here("name"), &format!("`{}` is there twice", column.name));
             }
             if ["created_at", "updated_at", "deleted_at", "slice_id"].contains(&column.name.as_str()) {
-                say(here("name"), &format!("`{}` is a name that tables keep for themselves; rename it and give its `path`", column.name));
+                say(
+                    here("name"),
+                    &format!(
+                        "`{}` is a name that tables keep for themselves; rename it and give its `path`",
+                        column.name
+                    ),
+                );
             }
             if self.mode() == WriteMode::Snapshot && column.name == CONNECTION {
                 say(here("name"), "a list that is read in one piece has a column `connection` of its own");

@@ -100,8 +100,7 @@ impl Journal {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| io_fault("make the folder", folder, e))?;
         }
-        let mut file =
-            File::options().read(true).append(true).create(true).open(path).map_err(failed)?;
+        let mut file = File::options().read(true).append(true).create(true).open(path).map_err(failed)?;
         if file.try_lock().is_err() {
             return Err(Fault::user("another process is making this copy now")
                 .retry(catalog::Retry::Backoff)
@@ -215,7 +214,8 @@ impl Journal {
         let known = known.or(former.map(|k| (k.run, k.next, k.cursor)));
         if let Some((run, next, cursor)) = known {
             let state = State { copy: self.copy.clone(), run, next, cursor: cursor.clone(), whole, at: now };
-            let bytes = serde_json::to_vec(&state).map_err(|e| Fault::us("a copy's state has no JSON form").because(e))?;
+            let bytes =
+                serde_json::to_vec(&state).map_err(|e| Fault::us("a copy's state has no JSON form").because(e))?;
             store.put(&self.state, bytes.into()).await?;
             self.kept = Some(Kept { run, next, cursor, whole, at: now });
         }
