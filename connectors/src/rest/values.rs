@@ -96,33 +96,30 @@ impl Cells {
                 }
                 return Ok(());
             }
-            Self::Int(b) => match scalar(value).map(int) {
-                Some(Some(v)) => Ok(b.append_value(v)),
-                Some(None) => Err("is no whole number of 64 bits"),
+            Self::Int(b) => match scalar(value) {
+                Some(text) => int(text).map(|v| b.append_value(v)).ok_or("is no whole number of 64 bits"),
                 None => Err("is no number"),
             },
             Self::Decimal(b, places, digits) => match scalar(value).map(|t| decimal(t, *places)) {
-                Some(Some(v)) if v.unsigned_abs() < 10_u128.pow(*digits) => Ok(b.append_value(v)),
-                Some(Some(_)) => Err("has too many digits"),
-                Some(None) => Err("is no decimal number that its column can hold exactly"),
+                Some(Some(v)) if v.unsigned_abs() >= 10_u128.pow(*digits) => Err("has too many digits"),
+                Some(v) => v
+                    .map(|v| b.append_value(v))
+                    .ok_or("is no decimal number that its column can hold exactly"),
                 None => Err("is no number"),
             },
-            Self::Float(b) => match scalar(value).and_then(|t| t.parse::<f64>().ok()).filter(|v| v.is_finite()) {
-                Some(v) => Ok(b.append_value(v)),
-                None => Err("is no number"),
-            },
-            Self::Flag(b) => match flag(value) {
-                Some(v) => Ok(b.append_value(v)),
-                None => Err("is neither true nor false"),
-            },
-            Self::Date(b, format) => match scalar(value).and_then(|t| day(t, format)) {
-                Some(v) => Ok(b.append_value(v)),
-                None => Err("is no day in the column's format"),
-            },
-            Self::Instant(b, format) => match scalar(value).and_then(|t| instant(t, format)) {
-                Some(v) => Ok(b.append_value(v)),
-                None => Err("is no instant in the column's format"),
-            },
+            Self::Float(b) => {
+                let number = scalar(value).and_then(|t| t.parse::<f64>().ok()).filter(|v| v.is_finite());
+                number.map(|v| b.append_value(v)).ok_or("is no number")
+            }
+            Self::Flag(b) => flag(value).map(|v| b.append_value(v)).ok_or("is neither true nor false"),
+            Self::Date(b, format) => {
+                let day = scalar(value).and_then(|t| day(t, format));
+                day.map(|v| b.append_value(v)).ok_or("is no day in the column's format")
+            }
+            Self::Instant(b, format) => {
+                let at = scalar(value).and_then(|t| instant(t, format));
+                at.map(|v| b.append_value(v)).ok_or("is no instant in the column's format")
+            }
         };
         if done.is_err() {
             self.null();
