@@ -242,7 +242,7 @@ impl PostgresSink {
         let direct = match table.load.direct {
             Some(direct) => direct,
             // Rows were new so far: no look at whether the table is empty.
-            None if table.news == Some(true) => false,
+            None if table.may_be_new() && table.news == Some(true) => false,
             None => {
                 let direct = claim_empty(tx, table).await?;
                 if direct && table.digested().is_some() {
