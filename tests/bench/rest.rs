@@ -254,6 +254,8 @@ impl Rest {
         // The same pages as files, for the one that cannot page: bare lists, which spares it the envelope.
         let pages = self.dir.join("pages");
         std::fs::create_dir_all(&pages)?;
+        // Another part of the program may have chosen a provider; any will do.
+        _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::new();
         for page in 0..records.div_ceil(1000) {
             let url = format!("{}/v1/bookings/link?size=1000&cursor=c{}", simulator.base_url(), page * 1000);
