@@ -44,6 +44,8 @@ pub struct Limits {
     pub max_wait_secs: u64,
     /// Bytes of an answer that are still read.
     pub max_body_bytes: usize,
+    /// Statuses that are worth another try besides 408, 429, 502, 503 and 504.
+    pub retry_statuses: Vec<u16>,
 }
 
 impl Default for Limits {
@@ -60,6 +62,7 @@ impl Default for Limits {
             backoff_ms: 500,
             max_wait_secs: 90,
             max_body_bytes: 256 << 20,
+            retry_statuses: Vec::new(),
         }
     }
 }
@@ -349,8 +352,9 @@ impl Client {
                 format!("`{place}` refused the call (status {})", status.as_u16()),
             ),
         };
-        let again =
-            matches!(status.as_u16(), 408 | 429 | 502 | 503 | 504) || (pause.is_some() && status.is_server_error());
+        let again = matches!(status.as_u16(), 408 | 429 | 502 | 503 | 504)
+            || self.limits.retry_statuses.contains(&status.as_u16())
+            || (pause.is_some() && status.is_server_error());
         let pause = pause.filter(|_| again);
         let fault = match pause {
             Some(pause) => fault.retry(Retry::After(pause)),
@@ -428,7 +432,9 @@ fn broken(place: &SafeUrl, error: reqwest::Error) -> Refusal {
 
 /// Reads a body up to a limit; `None` is a body beyond it.
 async fn read(mut response: reqwest::Response, limit: usize) -> Result<Bytes, Option<reqwest::Error>> {
-    let mut body = BytesMut::new();
+    let announced = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    // What is announced is not yet sent: a liar gets one megabyte in advance.
+    let mut body = BytesMut::with_capacity(announced.min(limit).min(1 << 20));
     while let Some(piece) = response.chunk().await.map_err(Some)? {
         if body.len() + piece.len() > limit {
             return Err(None);

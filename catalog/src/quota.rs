@@ -55,9 +55,10 @@ impl Budget {
         self.per / self.calls.max(1)
     }
 
-    /// How far ahead of an even pace a burst may run.
+    /// How far ahead of an even pace a burst may run: half of what the vendor allows. The other half is for calls that are
+    /// held up on their way, so that those behind them do not look early to a strict vendor.
     pub fn tolerance(&self) -> Duration {
-        self.interval() * self.burst.saturating_sub(1)
+        self.interval() * self.burst.saturating_sub(1) / 2
     }
 
     /// Interval and tolerance of every window in seconds, the narrowest first.

@@ -15,6 +15,7 @@ mod managers;
 pub mod mits;
 pub mod ownerrez;
 pub mod resman;
+pub mod rest;
 pub mod rows;
 pub mod source;
 pub mod vrbo;
@@ -34,6 +35,7 @@ pub static ALL: &[Entry<dyn Source>] = &[
     Entry::of::<mits::Mits>(),
     Entry::of::<ownerrez::OwnerRez>(),
     Entry::of::<resman::ResMan>(),
+    Entry::of::<rest::Rest>(),
     Entry::of::<vrbo::Vrbo>(),
 ];
 

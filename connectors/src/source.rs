@@ -26,6 +26,14 @@ pub trait Source: Send + Sync {
     /// reader that stops polling stops the calls, and dropping it leaves nothing running.
     fn read(&self, request: Request) -> BoxStream<'_, Result<Event>>;
 
+    /// The stream as it really is, for one whose columns show only in what the vendor sends: reads as little as it takes,
+    /// or takes the columns from a cursor of an earlier reading. `None` when [`Source::streams`] knew all along. Called
+    /// before a reading's tables are made.
+    async fn discover(&self, stream: &str, known: Option<&Cursor>) -> Result<Option<Stream>> {
+        let _ = (stream, known);
+        Ok(None)
+    }
+
     /// How deliveries of this connection are checked and understood, when the vendor sends any.
     fn webhook(&self) -> Option<&dyn Webhook> {
         None

@@ -209,6 +209,7 @@ impl App {
             read: asked.read.unwrap_or_else(|| spec.source.read.into()),
             only: asked.only,
             fresh: asked.fresh,
+            kept: None,
             models: plan.models.clone(),
             sinks: opened,
             currency: spec.defaults.currency.clone(),

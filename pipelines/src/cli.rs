@@ -92,7 +92,8 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Copy from an address to an address, once, without a database: `copy mits:feed.xml parquet:out/`
+    /// Copy from an address to an address without a ledger: `copy mits:feed.xml parquet:out/`. The destination keeps how
+    /// far it came: the next copy goes on where one was interrupted, or with what has changed since
     Copy {
         /// Where from, as `CONNECTOR:REST`
         source: String,
@@ -107,6 +108,9 @@ enum Command {
         /// Write rows and values that were refused to this file, as JSON lines
         #[arg(long, value_name = "FILE")]
         rejects: Option<PathBuf>,
+        /// Begin anew: neither go on with an interrupted copy nor read only what has changed since the last one
+        #[arg(long)]
+        fresh: bool,
         /// ISO 4217 code of amounts without a currency
         #[arg(long, default_value = "USD")]
         currency: String,
@@ -316,9 +320,9 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
         Command::Backfill { pipeline, from, to, dry_run } => {
             backfill(&app, &pipeline, from, to, dry_run, common.json, out, stop).await
         }
-        Command::Copy { source, dest, only, serve, rejects, currency, region } => {
+        Command::Copy { source, dest, only, serve, rejects, fresh, currency, region } => {
             let began = Instant::now();
-            let summary = copy(&app, Copy { source, dest, only, serve, currency, region }, stop).await?;
+            let summary = copy(&app, Copy { source, dest, only, serve, fresh, currency, region }, stop).await?;
             if let Some(path) = rejects {
                 keep_rejects(&path, &summary)?;
             }

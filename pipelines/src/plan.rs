@@ -19,12 +19,16 @@ pub struct Plan {
     pub place: String,
     /// The models to run on each slice, in order.
     pub models: Vec<&'static Model>,
+    /// The stream's own datasets that are stored as they are.
+    pub direct: Vec<sinks::Target>,
 }
 
 impl Plan {
     /// The datasets that its slices write, with their usual modes.
     pub fn targets(&self) -> Vec<sinks::Target> {
-        targets(&self.models)
+        let mut targets = targets(&self.models);
+        targets.extend(self.direct.iter().cloned());
+        targets
     }
 }
 
@@ -35,6 +39,13 @@ pub fn targets(models: &[&Model]) -> Vec<sinks::Target> {
         .filter_map(|m| catalog::datasets::find(&m.name))
         .map(|d| sinks::Target { dataset: d.clone(), mode: d.mode })
         .collect()
+}
+
+/// The datasets of a stream that the catalog does not know, so that no model makes anything of them: they are stored as
+/// they come.
+pub fn direct(datasets: &[catalog::Dataset]) -> Vec<sinks::Target> {
+    let own = datasets.iter().filter(|d| catalog::datasets::find(&d.name).is_none());
+    own.map(|d| sinks::Target { dataset: d.clone(), mode: d.mode }).collect()
 }
 
 /// The models that a stream's datasets feed, directly or through other models.
@@ -104,13 +115,14 @@ async fn check_file(file: &SpecFile, faults: &mut Vec<Fault>) -> Option<Plan> {
             return None;
         }
     };
-    let models = check_source(&mut spec, faults).await;
-    check_sinks(&mut spec, &models, faults);
+    let (models, direct) = check_source(&mut spec, faults).await;
+    let written: Vec<_> = targets(&models).into_iter().chain(direct.iter().cloned()).collect();
+    check_sinks(&mut spec, &written, faults);
     check_schedule(&spec, faults);
-    Some(Plan { spec, place: file.place.clone(), models })
+    Some(Plan { spec, place: file.place.clone(), models, direct })
 }
 
-async fn check_source(spec: &mut Spec, faults: &mut Vec<Fault>) -> Vec<&'static Model> {
+async fn check_source(spec: &mut Spec, faults: &mut Vec<Fault>) -> (Vec<&'static Model>, Vec<sinks::Target>) {
     let connection = spec.connection().to_owned();
     let source = &mut spec.source;
     let Some(entry) = connectors::find(&source.connector) else {
@@ -118,10 +130,10 @@ async fn check_source(spec: &mut Spec, faults: &mut Vec<Fault>) -> Vec<&'static 
             Fault::user(format!("`source.connector`: there is no connector `{}`", source.connector))
                 .hint(names::hint(&source.connector, connectors::ALL.iter().map(|e| e.name))),
         );
-        return Vec::new();
+        return Default::default();
     };
     if !check_settings(&entry.schema(), |s| entry.check(s), &mut source.settings, "source.settings", faults) {
-        return Vec::new();
+        return Default::default();
     }
     // Opening resolves the secrets and makes no call outside.
     let env = Env { connection, ..Env::default() };
@@ -129,7 +141,7 @@ async fn check_source(spec: &mut Spec, faults: &mut Vec<Fault>) -> Vec<&'static 
         Ok(source) => source.streams(),
         Err(fault) => {
             faults.push(fault.at("`source.settings`"));
-            return Vec::new();
+            return Default::default();
         }
     };
     let Some(stream) = streams.iter().find(|s| s.name == source.stream) else {
@@ -137,16 +149,17 @@ async fn check_source(spec: &mut Spec, faults: &mut Vec<Fault>) -> Vec<&'static 
             Fault::user(format!("`source.stream`: connector `{}` has no stream `{}`", source.connector, source.stream))
                 .hint(names::hint(&source.stream, streams.iter().map(|s| &*s.name))),
         );
-        return Vec::new();
+        return Default::default();
     };
     let (fed, all) = match (models_for(&stream.datasets), transforms::models::all()) {
         (Ok(fed), Ok(all)) => (fed, all),
         (Err(fault), _) | (_, Err(fault)) => {
             faults.push(fault);
-            return Vec::new();
+            return Default::default();
         }
     };
-    let Some(wanted) = &spec.models else { return fed };
+    let direct = direct(&stream.datasets);
+    let Some(wanted) = &spec.models else { return (fed, direct) };
     for name in wanted {
         if !all.iter().any(|m| m.name == *name || m.layer == *name) {
             faults.push(
@@ -155,10 +168,10 @@ async fn check_source(spec: &mut Spec, faults: &mut Vec<Fault>) -> Vec<&'static 
             );
         }
     }
-    fed.into_iter().filter(|m| wanted.iter().any(|w| *w == m.name || *w == m.layer)).collect()
+    (fed.into_iter().filter(|m| wanted.iter().any(|w| *w == m.name || *w == m.layer)).collect(), direct)
 }
 
-fn check_sinks(spec: &mut Spec, models: &[&'static Model], faults: &mut Vec<Fault>) {
+fn check_sinks(spec: &mut Spec, targets: &[sinks::Target], faults: &mut Vec<Fault>) {
     if spec.sinks.is_empty() {
         faults.push(Fault::user("`sinks` is empty").hint("Name at least one sink, such as `postgres`."));
     }
@@ -173,7 +186,7 @@ fn check_sinks(spec: &mut Spec, models: &[&'static Model], faults: &mut Vec<Faul
         };
         check_settings(&entry.schema(), |s| entry.check(s), &mut sink.settings, &format!("{place}.settings"), faults);
         let modes = sinks::modes(&sink.sink);
-        for target in targets(models) {
+        for target in targets {
             if !modes.contains(&target.mode) {
                 faults.push(Fault::user(format!(
                     "`{place}`: sink `{}` cannot write `{}` as {}",

@@ -5,7 +5,7 @@
 //! any two steps: the next one finds the last committed cursor and goes on behind it, and the slice that was lost is
 //! fetched and written again under the same name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -20,7 +20,7 @@ use connectors::{Event, Read, Request, Source, Stream, guarded};
 use futures::StreamExt;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sinks::{Sink, Target};
+use sinks::{Kept, Sink, Target};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use transforms::{Inputs, Model, SliceInfo};
@@ -65,6 +65,8 @@ pub struct Job {
     pub only: Vec<String>,
     /// Begin anew even when an interrupted run could be resumed.
     pub fresh: bool,
+    /// What the sink has kept of a copy, in place of a ledger.
+    pub kept: Option<Kept>,
     /// The models of each slice, in order.
     pub models: Vec<&'static Model>,
     /// The opened sinks.
@@ -153,25 +155,37 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
         Some(pool) if !job.fresh => runs::resumable(pool, &job.pipeline, &request, now - RESUME_WITHIN).await?,
         _ => None,
     };
-    let id = resumed.as_ref().map_or_else(Uuid::now_v7, |r| r.id);
-    let (resume, next) = resumed.as_ref().map_or((None, 0), |r| (r.cursor.clone(), r.next_slice));
+    let mut id = resumed.as_ref().map_or_else(Uuid::now_v7, |r| r.id);
+    let (mut resume, mut next) = resumed.as_ref().map_or((None, 0), |r| (r.cursor.clone(), r.next_slice));
+    let kept = job.kept.as_ref().filter(|k| !job.fresh && !k.whole && k.at >= now - RESUME_WITHIN);
+    if let Some(kept) = kept {
+        (id, resume, next) = (kept.run, Some(kept.cursor.clone()), kept.next);
+    }
+    let resumes = resume.is_some();
     if let Some(pool) = &world.ledger {
         match &resumed {
             Some(run) => runs::resume(pool, run.id).await?,
             None => runs::start(pool, id, &job.pipeline, &job.trigger, &request, now).await?,
         }
     }
-    tracing::info!(pipeline.name = job.pipeline, run.id = %id, "run of `{}` {}", job.pipeline, if resumed.is_some() { "goes on" } else { "begins" });
+    tracing::info!(pipeline.name = job.pipeline, run.id = %id, "run of `{}` {}", job.pipeline, if resumes { "goes on" } else { "begins" });
     world.observer.on(&Progress::Started {
         pipeline: &job.pipeline,
         run: id,
-        resumed_at: resumed.as_ref().map(|_| next),
+        resumed_at: (resumed.is_some() || resumes).then_some(next),
     });
     let mut summary = Summary::new(id, &job.pipeline);
     if let (Some(pool), Read::Changes { since: since @ None }) = (&world.ledger, &mut job.read) {
         *since = runs::cursor(pool, &job.pipeline, &job.stream.name).await?;
     }
-    let outcome = slices(world, &mut job, &mut summary, resume, next, stop).await;
+    let mut outcome = slices(world, &mut job, &mut summary, resume, next, stop).await;
+    for sink in &mut job.sinks {
+        let finished = sink.finish(matches!(outcome, Ok(true))).await;
+        // A fault that came first says more.
+        if let (Ok(_), Err(fault)) = (&outcome, finished) {
+            outcome = Err(fault);
+        }
+    }
     summary.status = match &outcome {
         Ok(true) if summary.failed_scopes.is_empty() => Status::Succeeded,
         Ok(true) => Status::Partial,
@@ -211,7 +225,15 @@ async fn slices(
     first: u32,
     stop: &CancellationToken,
 ) -> Result<bool> {
-    let targets = crate::plan::targets(&job.models);
+    let since = if let Read::Changes { since } = &job.read { since.as_ref() } else { None };
+    let known = resume.as_ref().or(since).or(job.kept.as_ref().map(|k| &k.cursor));
+    if let Some(stream) = job.source.discover(&job.stream.name, known).await? {
+        job.stream = stream;
+    }
+    let direct = crate::plan::direct(&job.stream.datasets);
+    let stored: BTreeSet<String> = direct.iter().map(|t| t.dataset.name.clone()).collect();
+    let mut targets = crate::plan::targets(&job.models);
+    targets.extend(direct);
     let (models, settle) = settle::split(&job.models);
     for sink in &mut job.sinks {
         sink.prepare(&targets).await?;
@@ -220,6 +242,7 @@ async fn slices(
         world,
         pipeline: &job.pipeline,
         models: &models,
+        stored: &stored,
         targets: &targets,
         connection: &job.connection,
         currency: &job.currency,
@@ -315,6 +338,8 @@ struct Writer<'a> {
     world: &'a World,
     pipeline: &'a str,
     models: &'a [&'static Model],
+    /// The stream's own datasets that are stored as they are.
+    stored: &'a BTreeSet<String>,
     targets: &'a [Target],
     connection: &'a str,
     currency: &'a str,
@@ -335,8 +360,11 @@ impl Writer<'_> {
         summary: &mut Summary,
     ) -> Result<Tables> {
         let complete = self.complete_scopes(&pending, wire);
-        let inputs = Inputs { tables: pending.tables, slice: self.info(pending.observed_at) };
-        let output = transforms::run(self.models, inputs).await?;
+        let (as_they_are, tables): (BTreeMap<_, _>, _) =
+            pending.tables.into_iter().partition(|(name, _)| self.stored.contains(name));
+        let inputs = Inputs { tables, slice: self.info(pending.observed_at) };
+        let mut output = transforms::run(self.models, inputs).await?;
+        output.tables.extend(as_they_are);
         let mut rejects = pending.rejects;
         rejects.extend(output.rejects);
         let slice = Slice {

@@ -289,6 +289,77 @@ fn a_run_that_is_killed_goes_on_and_its_books_are_true() {
     assert!(none.contains("no open rejects"), "{none}");
 }
 
+/// Settings of the connector `rest` for the simulated API.
+fn rest_settings(base_url: &str) -> String {
+    let column = |name: &str, kind: &str| format!("{{ name = \"{name}\", type = \"{kind}\" }}, ");
+    format!(
+        "base_url = \"{base_url}\"\nlimits = {{ calls_per_sec = 100000, burst = 1000 }}\n[[streams]]\nname = \"stays\"\n\
+         path = \"v1/bookings/page\"\nrecords = \"data.items\"\nkey = [\"id\"]\n\
+         paginator = {{ kind = \"page_number\", size_param = \"size\", size = 50, pages = \"meta.pages\" }}\n\
+         incremental = {{ field = \"updated_at\", param = \"updated_since\", lag_secs = 1 }}\ncolumns = [{}{}{}]\n",
+        column("id", "int"),
+        column("guest_name", "text"),
+        column("total", "money")
+    )
+}
+
+#[test]
+fn a_copy_of_an_api_that_is_killed_fetches_at_most_two_pages_again() {
+    use fixtures::rest::{Options, Simulator};
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let home = Home::new();
+    let lake = format!("parquet:{}", home.path().join("lake").display());
+    let mut database = home.command(&["db"]).stdout(Stdio::piped()).spawn().unwrap();
+    let url = match &home.database {
+        Some((server, name)) => {
+            let mut url = url::Url::parse(server).unwrap();
+            url.set_path(name);
+            String::from(url)
+        }
+        None => {
+            let mut line = String::new();
+            BufReader::new(database.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            line.trim().strip_prefix("DATABASE_URL=").unwrap().to_owned()
+        }
+    };
+    for to in [lake.as_str(), &url] {
+        let options = Options { page_size: 50, latency: Duration::from_millis(2), ..Options::default() };
+        let server = runtime.block_on(Simulator::start(2000, 1, options)).unwrap();
+        home.write("stays.toml", &rest_settings(&server.base_url()));
+        let mut child =
+            home.command(&["copy", "rest:stays.toml", to]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let began = Instant::now();
+        while server.calls().len() < 15
+            && child.try_wait().unwrap().is_none()
+            && began.elapsed() < Duration::from_secs(60)
+        {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let text = home.ok(&["copy", "rest:stays.toml", to]);
+        let again = server.calls().len() as i64 - 40;
+        assert!((0..=2).contains(&again), "{again} pages were fetched again into {to}: {text}");
+        server.forget();
+        // What is there is whole: the next copy reads the last changes only.
+        let text = home.ok(&["copy", "rest:stays.toml#stays", to]);
+        assert_eq!(server.calls().len(), 1, "{text}");
+    }
+    assert_eq!(
+        home.ok(&[
+            "sql",
+            "--lake",
+            "lake",
+            "--format",
+            "csv",
+            "select count(*) as n, count(distinct id) as m from stays"
+        ]),
+        "n,m\n2000,2000\n"
+    );
+    let _ = Command::new("kill").args(["-INT", &database.id().to_string()]).status();
+    database.wait().unwrap();
+}
+
 #[test]
 fn a_vendor_that_refuses_or_is_away_has_its_exit_code_and_no_secret_is_shown() {
     let home = Home::new();

@@ -17,7 +17,7 @@ mod rows;
 
 pub use catalog::Receipt;
 pub use courier::Courier;
-pub use sink::{Abilities, Sink, Target};
+pub use sink::{Abilities, Kept, Sink, Target};
 
 /// Every sink, in the order of `propflow list`.
 pub static ALL: &[Entry<dyn Sink>] =

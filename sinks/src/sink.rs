@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use catalog::{Dataset, Receipt, Result, Slice, SliceId, WriteMode};
+use catalog::{Cursor, Dataset, Receipt, Result, Slice, SliceId, WriteMode};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 /// A place to write to, opened with its settings.
 ///
@@ -32,6 +34,38 @@ pub trait Sink: Send + Sync {
     /// Makes the slice durable. A sink that keeps cursors saves `slice.cursor`, the rejects and the notes in the same
     /// transaction. Says what became of the rows, by dataset.
     async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>>;
+
+    /// Makes the sink the memory of a copy, which has no ledger: from now on every commit saves its cursor under this
+    /// name together with its rows. Gives what is there of the copy so far. Call it before `prepare`, and `finish` at the
+    /// end.
+    ///
+    /// With its cursor beside them, rows that a crash of the machine takes away are read again. So until `finish` a commit
+    /// need only survive the end of this process, and may stay unseen by readers.
+    async fn keep(&mut self, copy: &str) -> Result<Option<Kept>> {
+        let _ = copy;
+        Ok(None)
+    }
+
+    /// Ends a copy: whatever was committed is durable and can be read. `whole` says that the source came to its end.
+    async fn finish(&mut self, whole: bool) -> Result<()> {
+        let _ = whole;
+        Ok(())
+    }
+}
+
+/// What a sink has kept of a copy; see [`Sink::keep`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// The run that wrote last.
+    pub run: Uuid,
+    /// The number of its next slice.
+    pub next: u32,
+    /// The cursor of the last slice.
+    pub cursor: Cursor,
+    /// Whether the source came to its end.
+    pub whole: bool,
+    /// When that was written.
+    pub at: DateTime<Utc>,
 }
 
 /// A dataset and how to write it.

@@ -5,6 +5,7 @@
 
 mod ical;
 mod matching;
+mod rest;
 mod webhooks;
 
 use std::io::{BufReader, Write};
@@ -52,6 +53,9 @@ fn main() -> Result<()> {
         }
         if wanted("match") {
             matching::run(bench.sized(1_000_000)).await?;
+        }
+        if wanted("rest") {
+            rest::run(&bench.propflow, &bench.dir, bench.scale).await?;
         }
         if wanted("webhooks") {
             webhooks::webhooks(&bench.propflow, &bench.dir, scale).await?;

@@ -26,6 +26,7 @@ mod pipeline;
 mod postgres;
 mod quota;
 mod resman;
+mod rest;
 mod simulator;
 mod slt;
 mod tidy;

@@ -8,6 +8,7 @@ use fixtures::desk;
 use fixtures::guesty;
 use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::resman::{Misbehaviour, Options, Rule, Simulator};
+use fixtures::rest;
 use fixtures::stays::{self, Shared, Stays};
 use fixtures::world::{Shape, World};
 use serde_json::{Value, json};
@@ -57,6 +58,7 @@ enum Kind {
     Feed(std::path::PathBuf),
     Sender,
     Calendars(calendars::Simulator),
+    Rest(rest::Simulator),
 }
 
 impl Vendor {
@@ -156,6 +158,30 @@ impl Vendor {
                 Self { settings, secrets, remote: false, pulled: false, kind: Kind::Sender, _dir: dir }
             }
             "ical" | "airbnb" | "vrbo" => calendars(connector, dir).await,
+            "rest" => {
+                let token = "t0ken-of-the-vendor";
+                let options =
+                    rest::Options { page_size: 10, login: rest::Login::Bearer(token.to_owned()), ..Default::default() };
+                let simulator = rest::Simulator::start(64, 3, options).await.unwrap();
+                let path = dir.path().join("token");
+                std::fs::write(&path, token).unwrap();
+                let columns = ["id", "status", "guest_name", "check_in", "total"];
+                let settings = json!({
+                    "base_url": simulator.base_url(),
+                    "auth": { "kind": "bearer", "token": format!("file:{}", path.display()) },
+                    "limits": { "calls_per_sec": 100_000, "burst": 1000, "backoff_ms": 1 },
+                    "streams": [{
+                        "name": "stays",
+                        "path": "v1/bookings/cursor",
+                        "records": "data.items",
+                        "key": ["id"],
+                        "paginator": { "kind": "cursor_in_body", "path": "meta.next_cursor" },
+                        "columns": columns.map(|name| json!({ "name": name, "type": "text" })),
+                    }],
+                });
+                let secrets = vec![token.to_owned()];
+                Self { settings, secrets, remote: true, pulled: true, kind: Kind::Rest(simulator), _dir: dir }
+            }
             other => panic!("connector `{other}` has no vendor in tests/kit/vendors.rs"),
         }
     }
@@ -206,6 +232,17 @@ impl Vendor {
                 Wrong::Cut => calendars::Rule::always(Glitch::CutBody),
                 Wrong::Garbage => calendars::Rule::always(Glitch::Html),
             }),
+            Kind::Rest(simulator) => {
+                let always = usize::MAX;
+                match wrong {
+                    Wrong::Credentials => simulator.misbehave(rest::Wrong::Status(401), 0, always),
+                    Wrong::Down => simulator.misbehave(rest::Wrong::Status(503), 0, always),
+                    Wrong::Shaky => simulator.misbehave(rest::Wrong::Status(502), 2, 2),
+                    Wrong::Busy => simulator.misbehave(rest::Wrong::Busy(0), 2, 2),
+                    Wrong::Cut => simulator.misbehave(rest::Wrong::Cut, 0, always),
+                    Wrong::Garbage => simulator.misbehave(rest::Wrong::Html, 0, always),
+                }
+            }
             Kind::Feed(path) => match wrong {
                 Wrong::Cut => {
                     let whole = std::fs::read(path).unwrap();

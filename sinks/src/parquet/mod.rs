@@ -1,6 +1,7 @@
 //! Parquet: the lake. One file a slice and dataset, and a commit record a slice, put last. `README.md` beside this file
 //! is the contract for those who read it.
 
+mod journal;
 mod spool;
 mod store;
 
@@ -17,16 +18,17 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use async_trait::async_trait;
 use bytes::Bytes;
-use catalog::{Component, Dataset, Env, Fault, Result, Slice, SliceId, WriteMode};
+use catalog::{Clock, Component, Dataset, Env, Fault, Result, Slice, SliceId, WriteMode};
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempPath;
 
+use self::journal::{Journal, Rows};
 use self::spool::Spool;
 use self::store::Store;
-use crate::{Abilities, Receipt, Sink, Target};
+use crate::{Abilities, Kept, Receipt, Sink, Target};
 
 /// Rows held in memory before they are sorted and encoded, over all datasets, in bytes of Arrow.
 const BUFFER_BYTES: usize = 32 << 20;
@@ -50,8 +52,8 @@ impl Component for Parquet {
     const NAME: &'static str = "parquet";
     const ABOUT: &'static str = "Parquet files in a folder or an S3 bucket, one a slice and dataset";
 
-    async fn open(config: Config, _env: Env) -> Result<Box<dyn Sink>> {
-        Ok(Box::new(ParquetSink::open(&config.path)?))
+    async fn open(config: Config, env: Env) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(ParquetSink { clock: env.clock, ..ParquetSink::open(&config.path)? }))
     }
 
     fn address(rest: &str) -> Option<Value> {
@@ -110,6 +112,9 @@ pub struct ParquetSink {
     targets: BTreeMap<String, Target>,
     spools: BTreeMap<String, Spool>,
     slice: Option<SliceId>,
+    clock: Arc<dyn Clock>,
+    /// The journal of a copy, and the rows of its slice that is not yet committed.
+    copy: Option<(Journal, Rows)>,
 }
 
 impl fmt::Debug for ParquetSink {
@@ -121,7 +126,14 @@ impl fmt::Debug for ParquetSink {
 impl ParquetSink {
     /// A sink on this lake. Touches nothing yet.
     pub fn open(root: &str) -> Result<Self> {
-        Ok(Self { store: Store::open(root)?, targets: BTreeMap::new(), spools: BTreeMap::new(), slice: None })
+        Ok(Self {
+            store: Store::open(root)?,
+            targets: BTreeMap::new(),
+            spools: BTreeMap::new(),
+            slice: None,
+            clock: Arc::new(catalog::SystemClock),
+            copy: None,
+        })
     }
 
     async fn try_write(&mut self, dataset: &str, batch: &RecordBatch) -> Result<()> {
@@ -148,6 +160,51 @@ impl ParquetSink {
         .await?;
         self.spools.insert(name.to_owned(), spool);
         Ok(())
+    }
+
+    /// Puts rows that are committed into the spools.
+    fn gather(&mut self, rows: Rows) -> Result<()> {
+        for (dataset, batch) in rows {
+            let Some(target) = self.targets.get(&dataset) else {
+                return Err(Fault::user(format!("a former copy left rows of `{dataset}`, which is no longer read"))
+                    .hint("Begin anew with `--fresh`."));
+            };
+            self.spools.entry(dataset).or_insert_with(|| Spool::new(target)).push(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Commits a slice of a copy to its journal; once enough has come together, that becomes a slice of the lake.
+    async fn commit_copy(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
+        let Some((journal, rows)) = &mut self.copy else { return Err(Fault::us("there is no copy under way")) };
+        let rows = std::mem::take(rows);
+        journal.append(slice, &rows)?;
+        let mut receipts: BTreeMap<String, Receipt> = BTreeMap::new();
+        for (dataset, batch) in &rows {
+            let receipt = receipts.entry(dataset.clone()).or_default();
+            receipt.received += batch.num_rows() as u64;
+            receipt.inserted += batch.num_rows() as u64;
+        }
+        self.gather(rows)?;
+        if self.spools.values().map(Spool::buffered).sum::<usize>() > BUFFER_BYTES {
+            self.settle_copy(false).await?;
+        }
+        Ok(receipts)
+    }
+
+    /// Makes a slice of the lake of what is in the journal.
+    async fn settle_copy(&mut self, whole: bool) -> Result<()> {
+        if let Some(slice) = self.copy.as_ref().and_then(|(journal, _)| journal.slice()) {
+            for (name, target) in &self.targets {
+                self.spools.entry(name.clone()).or_insert_with(|| Spool::new(target));
+            }
+            self.try_commit(&slice).await?;
+        }
+        let now = self.clock.now();
+        match &mut self.copy {
+            Some((journal, _)) => journal.settled(&self.store, now, whole).await,
+            None => Ok(()),
+        }
     }
 
     async fn try_commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
@@ -304,12 +361,26 @@ impl Sink for ParquetSink {
     }
 
     async fn begin(&mut self, slice: SliceId) -> Result<()> {
+        if let Some((journal, rows)) = &mut self.copy {
+            rows.clear();
+            let found = journal.take_found(Some(slice.run))?;
+            self.gather(found)?;
+            self.slice = Some(slice);
+            return Ok(());
+        }
         self.spools = self.targets.iter().map(|(name, t)| (name.clone(), Spool::new(t))).collect();
         self.slice = Some(slice);
         Ok(())
     }
 
     async fn write(&mut self, dataset: &str, batch: RecordBatch) -> Result<()> {
+        if let Some((_, rows)) = &mut self.copy {
+            if !self.targets.contains_key(dataset) {
+                return Err(Fault::us(format!("`{dataset}` was not prepared")));
+            }
+            rows.push((dataset.to_owned(), batch));
+            return Ok(());
+        }
         self.try_write(dataset, &batch).await
     }
 
@@ -317,7 +388,26 @@ impl Sink for ParquetSink {
         if self.slice.take() != Some(slice.id) {
             return Err(Fault::us(format!("slice {} was not begun", slice.id)));
         }
+        if self.copy.is_some() {
+            return self.commit_copy(slice).await;
+        }
         self.try_commit(slice).await
+    }
+
+    async fn keep(&mut self, copy: &str) -> Result<Option<Kept>> {
+        let journal = Journal::open(&self.store, copy).await?;
+        let kept = journal.kept();
+        self.copy = Some((journal, Vec::new()));
+        Ok(kept)
+    }
+
+    async fn finish(&mut self, whole: bool) -> Result<()> {
+        let Some((journal, _)) = &mut self.copy else { return Ok(()) };
+        let found = journal.take_found(None)?;
+        self.gather(found)?;
+        self.settle_copy(whole).await?;
+        self.copy = None;
+        Ok(())
     }
 }
 

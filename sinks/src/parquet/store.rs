@@ -53,6 +53,11 @@ impl Store {
         Ok(Store::Remote { store: Arc::from(store), prefix, url: safe })
     }
 
+    /// The folder, if it is on this machine.
+    pub(super) fn root(&self) -> Option<&Path> {
+        if let Store::Local(root) = self { Some(root) } else { None }
+    }
+
     /// Where temporary files go: beside the lake's own, so that a rename is enough.
     pub(super) fn scratch(&self) -> Result<PathBuf> {
         match self {

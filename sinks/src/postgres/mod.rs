@@ -1,10 +1,12 @@
 //! PostgreSQL: binary `COPY` into a staging table, then a merge by key, in one transaction with the books.
 //! `README.md` beside this file says what it promises and what it costs.
 
+mod copies;
 mod decode;
 mod digests;
 mod encode;
 mod names;
+mod news;
 mod serving;
 mod table;
 mod tables;
@@ -27,11 +29,12 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgPool};
 
+use self::copies::Copies;
 use self::digests::{KeySet, ScopeState, Store};
 pub use self::names::{literal, quote};
 pub use self::serving::{create_views, migrate};
 use self::table::{Load, Table};
-use crate::{Abilities, Receipt, Sink, Target, rows};
+use crate::{Abilities, Kept, Receipt, Sink, Target, rows};
 
 /// How long a server may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -153,6 +156,7 @@ pub struct PostgresSink {
     connection: Option<PgConnection>,
     open: bool,
     slice: Option<SliceId>,
+    copies: Option<Copies>,
 }
 
 impl fmt::Debug for PostgresSink {
@@ -175,6 +179,7 @@ impl PostgresSink {
             connection: None,
             open: false,
             slice: None,
+            copies: None,
         }
     }
 
@@ -201,10 +206,15 @@ impl PostgresSink {
     async fn transaction(&mut self) -> Result<&mut PgConnection> {
         self.connection().await?;
         let begin = !std::mem::replace(&mut self.open, true);
+        let copy = self.copies.is_some();
         let connection = self.connection().await?;
         if begin {
             // Compiling a plan costs more than running it over one slice.
-            tables::run(connection, "cannot start a transaction", "begin; set local jit = off".to_owned()).await?;
+            let mut sql = "begin; set local jit = off".to_owned();
+            if copy {
+                sql.push_str("; set local synchronous_commit = off");
+            }
+            tables::run(connection, "cannot start a transaction", sql).await?;
         }
         Ok(connection)
     }
@@ -230,6 +240,8 @@ impl PostgresSink {
         table.load.pending_bytes = 0;
         let direct = match table.load.direct {
             Some(direct) => direct,
+            // Rows were new so far: no look at whether the table is empty.
+            None if table.may_be_new() && table.news == Some(true) => false,
             None => {
                 let direct = claim_empty(tx, table).await?;
                 if direct && table.digested().is_some() {
@@ -263,6 +275,7 @@ impl PostgresSink {
             match copy_in(tx, &table.sql.copy_direct, &bytes).await {
                 Ok(()) => {
                     tables::run(tx, what, "release propflow_direct".to_owned()).await?;
+                    table.news = Some(true);
                     table.load.receipt.inserted += count as u64;
                     return Ok(());
                 }
@@ -282,6 +295,9 @@ impl PostgresSink {
                 }
                 Err(e) => return Err(load_fault(table, e)),
             }
+        }
+        if !direct && news::copy_new(tx, table, &batches, &chosen, count).await? {
+            return Ok(());
         }
         if !table.load.staged {
             tables::run(tx, "cannot make a staging table", table.sql.create_stage.clone()).await?;
@@ -335,12 +351,19 @@ impl PostgresSink {
             }
         }
         let (ledger, limit) = (self.options.ledger, self.options.freshness_limit_secs);
-        let tx = self.transaction().await?;
+        self.transaction().await?;
+        let Some(tx) = self.connection.as_mut() else { return Err(Fault::us("the transaction is gone")) };
         if ledger {
             commit_slice(tx, slice, &counts, limit).await?;
         }
+        if let Some(copies) = &mut self.copies {
+            copies.save(tx, slice).await?;
+        }
         tables::run(tx, "cannot commit the slice", "commit".to_owned()).await?;
         self.open = false;
+        if let Some(copies) = &mut self.copies {
+            copies.saved();
+        }
         Ok(counts)
     }
 }
@@ -396,16 +419,25 @@ impl Sink for PostgresSink {
         let made = tables::prepare(&mut tx, &self.options.schema, targets).await?;
         if !self.options.ledger {
             self.digests.table = format!("{schema}.propflow_digests");
+            let there = "select to_regclass($1) is not null";
+            let there = tables::exists(&mut tx, there, &self.digests.table).await?;
             let sql = format!(
                 "create table if not exists {} (dataset text not null, scope text not null, digests bytea not null, \
                  patch bytea not null default '', updated_at timestamptz not null default now(), primary key (dataset, scope)); \
                  alter table {0} alter column digests set storage external",
                 self.digests.table
             );
-            tables::run(&mut tx, "cannot make the table of digests", sql).await?;
+            if !there {
+                tables::run(&mut tx, "cannot make the table of digests", sql).await?;
+            }
+        }
+        if let Some(copies) = &self.copies {
+            copies.prepare(&mut tx).await?;
         }
         let made: Vec<String> = made.iter().map(|name| format!("{}.{name}", self.options.schema)).collect();
-        self.digests.forget(&mut tx, &made).await?;
+        if !made.is_empty() {
+            self.digests.forget(&mut tx, &made).await?;
+        }
         tx.commit().await.map_err(|e| fault("cannot prepare the tables", e))?;
         self.tables = tables;
         Ok(())
@@ -432,6 +464,19 @@ impl Sink for PostgresSink {
         let committed = self.try_commit(slice).await;
         self.abandon();
         committed
+    }
+
+    async fn keep(&mut self, copy: &str) -> Result<Option<Kept>> {
+        let copies = Copies::new(&self.options.schema, copy)?;
+        let kept = copies.read(self.connection().await?).await?;
+        self.copies = Some(copies);
+        Ok(kept)
+    }
+
+    async fn finish(&mut self, whole: bool) -> Result<()> {
+        self.abandon();
+        let Some(copies) = self.copies.take() else { return Ok(()) };
+        copies.finish(self.connection().await?, whole).await
     }
 }
 
@@ -641,6 +686,9 @@ async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &s
             _ => fault(what, e),
         })?
         .rows_affected();
+    if i64::try_from(receipt.inserted) == Ok(table.load.ordinal) {
+        table.news = Some(true);
+    }
     Ok(())
 }
 

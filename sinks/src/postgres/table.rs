@@ -21,6 +21,8 @@ pub(crate) struct Table {
     pub(crate) digest_name: String,
     pub(crate) sql: Statements,
     pub(crate) load: Load,
+    /// Whether the rows that came last were new to the table; `None` before the first.
+    pub(crate) news: Option<bool>,
 }
 
 /// What the slice under way has brought.
@@ -52,7 +54,14 @@ impl Table {
             sql: Statements::new(schema, dataset, target.mode)?,
             dataset: dataset.clone(),
             load: Load::default(),
+            news: None,
         })
+    }
+
+    /// Whether rows may go straight into the table on the chance that their keys are new. Where digests are kept, they
+    /// know better.
+    pub(crate) fn may_be_new(&self) -> bool {
+        self.mode == WriteMode::Upsert && self.digested().is_none()
     }
 
     /// The scope column, if digests are kept by it. A table without scopes has too many rows for a slice to compare
