@@ -386,7 +386,8 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             run_plan(&app, &pipeline, asked, common.json, out, stop).await
         }
         Command::Map(options) => {
-            let work = async |database: &Database| map::map(&app, database, &options, common.json, &mut io::stdout()).await;
+            let work =
+                async |database: &Database| map::map(&app, database, &options, common.json, &mut io::stdout()).await;
             with_database(&app, work).await
         }
         Command::Jobs { requeue } => {

@@ -47,13 +47,14 @@ pub async fn map(app: &App, database: &Database, options: &Options, json: bool, 
         return Err(Fault::user("a property needs a name").hint("Leave it out to take a mapping back."));
     }
     let mut tx = database.pool.begin().await.map_err(failed)?;
-    let before: Option<String> =
-        sqlx::query_scalar("select property_id from sync.listing_map where connection = $1 and listing_id = $2 for update")
-            .bind(connection)
-            .bind(listing)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(failed)?;
+    let before: Option<String> = sqlx::query_scalar(
+        "select property_id from sync.listing_map where connection = $1 and listing_id = $2 for update",
+    )
+    .bind(connection)
+    .bind(listing)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(failed)?;
     let change = match property {
         Some(_) => {
             "insert into sync.listing_map (connection, listing_id, property_id) values ($1, $2, $3) \
@@ -109,7 +110,12 @@ async fn list(database: &Database, json: bool, out: &mut dyn Write) -> Result<()
             (Some(property), Some(basis)) => {
                 print(out, format_args!("{connection} {listing}{name} is {property}, by {basis}"))?;
             }
-            _ => print(out, format_args!("{connection} {listing}{name} has no property: propflow map {connection} {listing} PROPERTY"))?,
+            _ => print(
+                out,
+                format_args!(
+                    "{connection} {listing}{name} has no property: propflow map {connection} {listing} PROPERTY"
+                ),
+            )?,
         }
     }
     if rows.is_empty() && !json {

@@ -279,8 +279,9 @@ async fn slices(
             Event::Checkpoint(cursor) => {
                 let slice = std::mem::replace(&mut pending, Pending::new(world.clock.now()));
                 let id = SliceId { run: summary.run, number };
-                let made =
-                    writer.write(id, slice, Some(cursor.clone()), &job.stream.datasets, &mut job.sinks, summary).await?;
+                let made = writer
+                    .write(id, slice, Some(cursor.clone()), &job.stream.datasets, &mut job.sinks, summary)
+                    .await?;
                 number += 1;
                 settling.after(&writer, &made, Some(cursor), &mut number, &mut job.sinks, summary).await;
                 if stop.is_cancelled() {
@@ -568,7 +569,9 @@ pub async fn settle_pending(
     for sink in &mut sinks {
         sink.prepare(&targets).await?;
     }
+    let stored = BTreeSet::new();
     let writer = Writer {
+        stored: &stored,
         world,
         pipeline: SETTLE,
         models: &[],

@@ -126,11 +126,13 @@ pub async fn settle(
 /// # Errors
 /// When the database cannot be asked.
 pub async fn pending(pool: &PgPool, now: DateTime<Utc>) -> Result<bool> {
-    sqlx::query_scalar("select exists (select from ops.unsettled) or exists (select from ops.settled where due_at <= $1)")
-        .bind(now)
-        .fetch_one(pool)
-        .await
-        .map_err(|e| fault("cannot see what waits to be settled", e))
+    sqlx::query_scalar(
+        "select exists (select from ops.unsettled) or exists (select from ops.settled where due_at <= $1)",
+    )
+    .bind(now)
+    .fetch_one(pool)
+    .await
+    .map_err(|e| fault("cannot see what waits to be settled", e))
 }
 
 const WHAT: &str = "cannot settle bookings";
@@ -539,7 +541,8 @@ fn due(
         for column in ["starts_at", "ends_at", "hold_until"] {
             let instants = batch.column_by_name(column).and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
             for row in 0..batch.num_rows() {
-                let at = instants.filter(|i| i.is_valid(row)).and_then(|i| DateTime::from_timestamp_micros(i.value(row)));
+                let at =
+                    instants.filter(|i| i.is_valid(row)).and_then(|i| DateTime::from_timestamp_micros(i.value(row)));
                 // A hold has run out behind its instant, not at it.
                 let at = at.map(|at| at + TimeDelta::milliseconds(1)).filter(|at| *at > now);
                 if let (Some(at), Some(first)) = (at, due.get_mut(owners.value(row))) {
@@ -590,7 +593,8 @@ impl Alone {
         }
         let described: BTreeSet<(String, String)> = properties_of(tables.get("source_listings"))?.into_keys().collect();
         let mentioned = properties_of(tables.get("source_bookings"))?.into_keys().filter(|l| !described.contains(l));
-        let own: Vec<(String, String, String)> = mentioned.map(|(c, l)| (c.clone(), l.clone(), format!("{c}:{l}"))).collect();
+        let own: Vec<(String, String, String)> =
+            mentioned.map(|(c, l)| (c.clone(), l.clone(), format!("{c}:{l}"))).collect();
         let own: Vec<[&str; 3]> = own.iter().map(|(c, l, p)| [c.as_str(), l.as_str(), p.as_str()]).collect();
         tables.insert("listing_map".to_owned(), vec![texts("listing_map", &own)?]);
         let of_listings: Vec<&Model> = models.iter().copied().filter(|m| LISTINGS.contains(&m.name.as_str())).collect();

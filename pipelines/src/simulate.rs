@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use catalog::{Clock, Fault, Result, SystemClock};
-use chrono::TimeDelta;
+
 use clap::{Args, ValueEnum};
 use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::people::{PeopleShape, write_people};

@@ -192,34 +192,43 @@ fn told_by_manager(stays: &Stays, r: &Reservation) -> Vec<Wire> {
     let listing = &stays.listings[r.listing];
     let connector = manager_name(listing.manager).unwrap();
     let (kind, status) = match (connector, r.kind, r.status) {
-        ("guesty", Kind::Stay, s) => (None, match s {
-            Status::Inquiry => "inquiry",
-            Status::Pending => "reserved",
-            Status::Confirmed => "confirmed",
-            Status::CheckedIn => "checked_in",
-            Status::CheckedOut => "checked_out",
-            Status::Cancelled => "canceled",
-            Status::Declined => "declined",
-            Status::Expired => "expired",
-        }),
-        ("hostaway", Kind::Stay, s) => (None, match s {
-            Status::Inquiry => "inquiry",
-            Status::Pending => "awaitingPayment",
-            Status::Confirmed | Status::CheckedIn | Status::CheckedOut => "new",
-            Status::Cancelled => "cancelled",
-            Status::Declined => "inquiryDenied",
-            Status::Expired => "expired",
-        }),
+        ("guesty", Kind::Stay, s) => (
+            None,
+            match s {
+                Status::Inquiry => "inquiry",
+                Status::Pending => "reserved",
+                Status::Confirmed => "confirmed",
+                Status::CheckedIn => "checked_in",
+                Status::CheckedOut => "checked_out",
+                Status::Cancelled => "canceled",
+                Status::Declined => "declined",
+                Status::Expired => "expired",
+            },
+        ),
+        ("hostaway", Kind::Stay, s) => (
+            None,
+            match s {
+                Status::Inquiry => "inquiry",
+                Status::Pending => "awaitingPayment",
+                Status::Confirmed | Status::CheckedIn | Status::CheckedOut => "new",
+                Status::Cancelled => "cancelled",
+                Status::Declined => "inquiryDenied",
+                Status::Expired => "expired",
+            },
+        ),
         ("hostaway", Kind::Owner, s) if s.occupies() => (None, "ownerStay"),
-        ("ownerrez", Kind::Stay, s) => (Some("booking"), match s {
-            Status::Pending => "pending",
-            // A question is no booking there yet; the words of others serve.
-            Status::Inquiry => "inquiry",
-            Status::Declined => "declined",
-            Status::Expired => "expired",
-            Status::Cancelled => "canceled",
-            _ => "active",
-        }),
+        ("ownerrez", Kind::Stay, s) => (
+            Some("booking"),
+            match s {
+                Status::Pending => "pending",
+                // A question is no booking there yet; the words of others serve.
+                Status::Inquiry => "inquiry",
+                Status::Declined => "declined",
+                Status::Expired => "expired",
+                Status::Cancelled => "canceled",
+                _ => "active",
+            },
+        ),
         (_, kind, s) => (
             Some(match (connector, kind) {
                 ("ownerrez", Kind::Hold) => "quote_hold",
@@ -257,10 +266,7 @@ fn told_by_manager(stays: &Stays, r: &Reservation) -> Vec<Wire> {
     };
     match r.moves {
         None => vec![row(0, listing, r.check_in, r.check_out)],
-        Some((from, to)) => vec![
-            row(0, listing, r.check_in, from),
-            row(1, &stays.listings[to], from, r.check_out),
-        ],
+        Some((from, to)) => vec![row(0, listing, r.check_in, from), row(1, &stays.listings[to], from, r.check_out)],
     }
 }
 
@@ -270,16 +276,17 @@ fn told_by_feed(stays: &Stays, feed: &'static str, listing: &Listing) -> BTreeMa
     let id = if feed == "airbnb" { &listing.airbnb_id } else { &listing.vrbo_id };
     let today = stays.today(listing.index);
     let mut events = BTreeMap::new();
-    let mut add = |uid: String, summary: &str, code: Option<&str>, first: chrono::NaiveDate, last: chrono::NaiveDate| {
-        events.insert(
-            uid.clone(),
-            json!({
-                "connection": feed, "connector": feed, "reservation_id": uid, "identity": "feed", "segment": "0",
-                "external_code": code, "listing_id": id, "status": summary, "platform": Value::Null,
-                "check_in": first.to_string(), "check_out": last.to_string(), "updated_at": stamp(stays.now),
-            }),
-        );
-    };
+    let mut add =
+        |uid: String, summary: &str, code: Option<&str>, first: chrono::NaiveDate, last: chrono::NaiveDate| {
+            events.insert(
+                uid.clone(),
+                json!({
+                    "connection": feed, "connector": feed, "reservation_id": uid, "identity": "feed", "segment": "0",
+                    "external_code": code, "listing_id": id, "status": summary, "platform": Value::Null,
+                    "check_in": first.to_string(), "check_out": last.to_string(), "updated_at": stamp(stays.now),
+                }),
+            );
+        };
     let mut night = today;
     let mut closed: Option<chrono::NaiveDate> = None;
     let mut stay: Option<(u64, chrono::NaiveDate)> = None;
@@ -489,9 +496,11 @@ async fn compare(house: &House, stays: &Stays, context: &str) {
         assert_eq!(word("check_out"), r.check_out.to_string(), "{context}: {r:?}");
         assert_eq!(word("property_id"), property(l), "{context}: {r:?}");
     }
-    let managed: BTreeSet<String> = stays.listings.iter().filter(|l| l.manager != Manager::None).map(property).collect();
+    let managed: BTreeSet<String> =
+        stays.listings.iter().filter(|l| l.manager != Manager::None).map(property).collect();
     for (id, booking) in &bookings {
-        let takes = booking["occupies"].as_bool().unwrap() && managed.contains(booking["property_id"].as_str().unwrap());
+        let takes =
+            booking["occupies"].as_bool().unwrap() && managed.contains(booking["property_id"].as_str().unwrap());
         let over = booking["check_out"].as_str().unwrap() <= stays.now.date_naive().to_string().as_str();
         assert!(!takes || over || expected.contains(id), "{context}: nobody made the booking {booking:?}");
     }
@@ -573,7 +582,10 @@ fn reservation(connection: &str, id: &str, listing: &str, dates: (&str, &str), m
 }
 
 fn described(connection: &str, listing: &str, property: &str) -> Wire {
-    ("channel_listings", json!({ "connection": connection, "connector": connection, "listing_id": listing, "property": property }))
+    (
+        "channel_listings",
+        json!({ "connection": connection, "connector": connection, "listing_id": listing, "property": property }),
+    )
 }
 
 /// What a copy without a database makes of rows.
@@ -634,7 +646,12 @@ async fn a_copy_settles_what_it_brought() {
     let bookings = table(&handle, "bookings");
     let days = table(&handle, "calendar_days");
     let sources = table(&handle, "booking_sources");
-    let role = |id: &str| sources.iter().find(|s| s["source_booking_id"] == id).map(|s| (s["role"].as_str().unwrap(), s["basis"].as_str().unwrap()));
+    let role = |id: &str| {
+        sources
+            .iter()
+            .find(|s| s["source_booking_id"] == id)
+            .map(|s| (s["role"].as_str().unwrap(), s["basis"].as_str().unwrap()))
+    };
     assert_eq!(role("U1"), Some(("same", "code")));
     assert_eq!(role("U2"), Some(("same", "dates")));
     assert_eq!(role("B1").map(|r| r.0), Some("echo"));
@@ -659,18 +676,32 @@ async fn a_copy_settles_what_it_brought() {
 
 #[tokio::test]
 async fn an_alias_never_says_who_a_guest_is() {
-    let with = |email: &str, phone: Value| json!({ "guest_email": email, "guest_phone": phone, "guest_name": "Mira Okafor" });
+    let with =
+        |email: &str, phone: Value| json!({ "guest_email": email, "guest_phone": phone, "guest_name": "Mira Okafor" });
     let (handle, _) = copied(vec![
         described("guesty", "L1", "P1"),
         reservation("guesty", "R1", "L1", ("2026-06-01", "2026-06-02"), with("x1@guest.airbnb.com", Value::Null)),
         reservation("guesty", "R2", "L1", ("2026-06-03", "2026-06-04"), with("x1@guest.airbnb.com", Value::Null)),
-        reservation("guesty", "R3", "L1", ("2026-06-05", "2026-06-06"), with("x3@guest.airbnb.com", json!("+12125550101"))),
-        reservation("guesty", "R4", "L1", ("2026-06-07", "2026-06-08"), with("Mira@Mail.example", json!("(212) 555-0101"))),
+        reservation(
+            "guesty",
+            "R3",
+            "L1",
+            ("2026-06-05", "2026-06-06"),
+            with("x3@guest.airbnb.com", json!("+12125550101")),
+        ),
+        reservation(
+            "guesty",
+            "R4",
+            "L1",
+            ("2026-06-07", "2026-06-08"),
+            with("Mira@Mail.example", json!("(212) 555-0101")),
+        ),
         reservation("guesty", "R5", "L1", ("2026-06-09", "2026-06-10"), with("mira@mail.example", Value::Null)),
     ])
     .await;
     let bookings = table(&handle, "bookings");
-    let guest = |id: &str| bookings.iter().find(|b| b["source_booking_id"] == id).map(|b| b["guest_id"].as_str().unwrap());
+    let guest =
+        |id: &str| bookings.iter().find(|b| b["source_booking_id"] == id).map(|b| b["guest_id"].as_str().unwrap());
     assert_ne!(guest("R1"), guest("R2"));
     assert_eq!(guest("R3"), guest("R4"), "the phone");
     assert_eq!(guest("R4"), guest("R5"), "the e-mail");
@@ -697,22 +728,26 @@ async fn what_is_not_mapped_waits_and_loads_by_itself() {
         .await
         .unwrap();
     assert_eq!(house.settle().await, 1);
-    let state: String =
-        sqlx::query_scalar("select state from serving.booking_calendar where property_id = 'P-0007' and day = '2026-06-11'")
-            .fetch_one(house.pool())
-            .await
-            .unwrap();
+    let state: String = sqlx::query_scalar(
+        "select state from serving.booking_calendar where property_id = 'P-0007' and day = '2026-06-11'",
+    )
+    .fetch_one(house.pool())
+    .await
+    .unwrap();
     assert_eq!(state, "booked");
     assert_eq!(house.settle().await, 0, "settled twice");
     // Every view can be read.
-    for view in ["bookings", "guests", "listings", "unmapped_listings", "booking_performance", "booking_pace", "channel_mix"] {
+    for view in
+        ["bookings", "guests", "listings", "unmapped_listings", "booking_performance", "booking_pace", "channel_mix"]
+    {
         let sql = format!("select count(*) from serving.{view}");
         let _: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(house.pool()).await.unwrap();
     }
     // A day later the calendar has moved on, with nobody telling anything.
     house.clock.advance(TimeDelta::days(30));
     assert_eq!(house.settle().await, 1);
-    let status: String = sqlx::query_scalar("select booking_status from serving.bookings").fetch_one(house.pool()).await.unwrap();
+    let status: String =
+        sqlx::query_scalar("select booking_status from serving.bookings").fetch_one(house.pool()).await.unwrap();
     assert_eq!(status, "completed");
 }
 

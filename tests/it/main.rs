@@ -5,11 +5,11 @@
 mod bookings;
 mod conformance;
 mod contacts;
+mod deliveries;
+mod functions;
 mod functions;
 mod guesty;
 mod hostaway;
-mod deliveries;
-mod functions;
 mod http;
 mod ical;
 mod jobs;

@@ -54,8 +54,11 @@ pub fn sources() -> Vec<Dataset> {
             text("kind", "stay, block, hold or owner").required(),
             text("identity", "how far the id can be trusted: strong (the vendor's), feed (a calendar's), synthetic")
                 .required(),
-            text("platform", "where the guest booked: airbnb, vrbo, booking_com, expedia, direct, …; unknown if not said")
-                .required(),
+            text(
+                "platform",
+                "where the guest booked: airbnb, vrbo, booking_com, expedia, direct, …; unknown if not said",
+            )
+            .required(),
             text("external_code", "the confirmation code that the guest knows, in capitals"),
             text("group_id", "the group that it belongs to"),
             text("listing_id", "the connection's listing").required(),
@@ -137,7 +140,8 @@ pub fn sources() -> Vec<Dataset> {
                 text("name", "full name").sensitive(),
                 text("first_name", "given name").sensitive(),
                 text("last_name", "family name").sensitive(),
-                text("email", "own e-mail in canonical form; never an address that a site made for one stay").sensitive(),
+                text("email", "own e-mail in canonical form; never an address that a site made for one stay")
+                    .sensitive(),
                 text("email_alias", "address that a site made for one stay").sensitive(),
                 text("phone", "phone in E.164").sensitive(),
                 text("street", "street and number").sensitive(),
@@ -323,7 +327,9 @@ pub fn settled() -> Vec<Dataset> {
 pub fn inputs() -> Vec<Dataset> {
     let mut all: Vec<Dataset> = settled()
         .into_iter()
-        .filter(|d| ["listings", "bookings", "booking_sources", "guest_identities", "guests"].contains(&d.name.as_str()))
+        .filter(|d| {
+            ["listings", "bookings", "booking_sources", "guest_identities", "guests"].contains(&d.name.as_str())
+        })
         .map(|mut d| {
             d.about = format!("`{}` as it stood before.", d.name);
             d.name = former(&d.name);
@@ -341,22 +347,19 @@ pub fn inputs() -> Vec<Dataset> {
         "One stretch that a reservation's newest version has, and the booking that it tells of.",
         "connection source_booking_id segment booking_id role basis removed",
     ));
-    all.push(words(
-        "guest_assignments",
-        "One mark of a guest, and whose it is.",
-        "identity kind guest_id",
-    ));
+    all.push(words("guest_assignments", "One mark of a guest, and whose it is.", "identity kind guest_id"));
     all.push(
-        Dataset::new("settling", "One property that is settled now: its calendar is computed.")
-            .columns([text("property_id", "the operator's property").key()]),
+        Dataset::new("settling", "One property that is settled now: its calendar is computed.").columns([text(
+            "property_id",
+            "the operator's property",
+        )
+        .key()]),
     );
-    all.push(
-        Dataset::new("listing_map", "One listing that a person tied to a property.").columns([
-            connection(),
-            text("listing_id", "the connection's id").key(),
-            property_id().required(),
-        ]),
-    );
+    all.push(Dataset::new("listing_map", "One listing that a person tied to a property.").columns([
+        connection(),
+        text("listing_id", "the connection's id").key(),
+        property_id().required(),
+    ]));
     all
 }
 

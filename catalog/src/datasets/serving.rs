@@ -59,7 +59,11 @@ pub const VIEWS: &[View] = &[
         dataset: "calendar_days",
         about: "Each night of a property and what it rests on. Offer only what is `free`; a `conflict` needs a person.",
     },
-    View { name: "listings", dataset: "listings", about: "The listings of every channel and the property behind each." },
+    View {
+        name: "listings",
+        dataset: "listings",
+        about: "The listings of every channel and the property behind each.",
+    },
 ];
 
 /// A view that is a question of its own.

@@ -4,11 +4,11 @@
 //! transaction that makes its rows durable.
 
 pub mod audit;
-pub mod events;
-pub mod outbox;
 pub mod connections;
 pub mod deliveries;
+pub mod events;
 pub mod keys;
+pub mod outbox;
 pub mod pg;
 pub mod quota;
 pub mod requests;

@@ -102,9 +102,7 @@ impl Cells {
             },
             Self::Decimal(b, places, digits) => match scalar(value).map(|t| decimal(t, *places)) {
                 Some(Some(v)) if v.unsigned_abs() >= 10_u128.pow(*digits) => Err("has too many digits"),
-                Some(v) => v
-                    .map(|v| b.append_value(v))
-                    .ok_or("is no decimal number that its column can hold exactly"),
+                Some(v) => v.map(|v| b.append_value(v)).ok_or("is no decimal number that its column can hold exactly"),
                 None => Err("is no number"),
             },
             Self::Float(b) => {

@@ -43,7 +43,9 @@ pub async fn migrate(pool: &PgPool) -> Result<()> {
 
 /// Changes with anything that tables or views are made from.
 fn digest() -> u64 {
-    xxhash_rust::xxh3::xxh3_64(format!("{VIEW_RULES} {VIEWS:?} {QUERIES:?} {EXTRA:?} {SETTLED_EXTRA:?} {:?}", stored()).as_bytes())
+    xxhash_rust::xxh3::xxh3_64(
+        format!("{VIEW_RULES} {VIEWS:?} {QUERIES:?} {EXTRA:?} {SETTLED_EXTRA:?} {:?}", stored()).as_bytes(),
+    )
 }
 
 /// Raised when the text of the views below changes in another way than through the catalog.

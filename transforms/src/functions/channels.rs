@@ -25,7 +25,10 @@ pub fn platform(text: &str) -> Option<String> {
     let known = match word.as_str() {
         w if w.contains("airbnb") => "airbnb",
         "2018" => "airbnb",
-        w if ["vrbo", "homeaway", "home_away", "abritel", "fewo", "stayz", "bookabach"].iter().any(|p| w.contains(p)) => {
+        w if ["vrbo", "homeaway", "home_away", "abritel", "fewo", "stayz", "bookabach"]
+            .iter()
+            .any(|p| w.contains(p)) =>
+        {
             "vrbo"
         }
         "2002" | "2009" | "2010" => "vrbo",

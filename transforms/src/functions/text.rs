@@ -73,8 +73,8 @@ fn url_part(text: &str) -> String {
 fn stable_ids(args: &[ArrayRef]) -> Result<ArrayRef> {
     let columns: Vec<_> = args.iter().map(strings).collect();
     let rows = columns.first().map_or(0, |c| c.len());
-    let ids = (0..rows)
-        .map(|row| Some(id_of(columns.iter().map(|column| column.is_valid(row).then(|| column.value(row))))));
+    let ids =
+        (0..rows).map(|row| Some(id_of(columns.iter().map(|column| column.is_valid(row).then(|| column.value(row))))));
     Ok(Arc::new(ids.collect::<StringArray>()))
 }
 

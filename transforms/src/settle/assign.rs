@@ -94,10 +94,8 @@ impl Reservation {
 
     /// Whether something speaks against its being the same as another one with the same dates.
     fn differs(&self, other: &Self) -> bool {
-        let codes = self.platform == other.platform
-            && self.code.is_some()
-            && other.code.is_some()
-            && self.code != other.code;
+        let codes =
+            self.platform == other.platform && self.code.is_some() && other.code.is_some() && self.code != other.code;
         let stays = self.kind == "stay" && other.kind == "stay";
         codes || (stays && self.platform != other.platform && self.named() && other.named())
     }
@@ -217,8 +215,9 @@ fn reservations(tables: &Tables, now: i64) -> Result<Vec<Reservation>> {
         let identity = head.word("identity")?;
         let strong = identity == "strong";
         // Calendars drop what is over: that is no cancellation.
-        let removed = (removals.get(&key))
-            .is_some_and(|gone| *gone >= newest && (strong || local_day(*gone, zone) < head.day("check_out").unwrap_or(0)));
+        let removed = (removals.get(&key)).is_some_and(|gone| {
+            *gone >= newest && (strong || local_day(*gone, zone) < head.day("check_out").unwrap_or(0))
+        });
         let status = head.word("status")?;
         let ran_out = status == "pending" && head.instant("hold_until")?.is_some_and(|until| until < now);
         let standing = match status {

@@ -34,12 +34,13 @@ pub(super) fn possible(tables: &Tables) -> Result<BTreeSet<String>> {
     Ok(all)
 }
 
+/// Somebody's e-mail address and phone.
+type Reach<'a> = (Option<&'a str>, Option<&'a str>);
+
 pub(super) fn assign(tables: &Tables, assigned: &[Assigned]) -> Result<RecordBatch> {
-    let bookings: HashMap<(&str, &str), &Assigned> = (assigned.iter())
-        .filter(|a| a.role != "echo")
-        .map(|a| ((a.connection.as_str(), a.id.as_str()), a))
-        .collect();
-    let mut people: HashMap<(&str, &str), (Option<&str>, Option<&str>)> = HashMap::new();
+    let bookings: HashMap<(&str, &str), &Assigned> =
+        (assigned.iter()).filter(|a| a.role != "echo").map(|a| ((a.connection.as_str(), a.id.as_str()), a)).collect();
+    let mut people: HashMap<(&str, &str), Reach<'_>> = HashMap::new();
     for row in rows(tables, "source_guests") {
         people.insert((row.word("connection")?, row.word("guest_id")?), (row.text("email")?, row.text("phone")?));
     }
