@@ -165,7 +165,7 @@ pub async fn keys(
                     key.name,
                     key.roles.join(", "),
                     key.properties.map_or_else(|| "all".to_owned(), |p| p.join(", ")),
-                    key.last_used_at.map_or_else(|| "never".to_owned(), |at| minute(at)),
+                    key.last_used_at.map_or_else(|| "never".to_owned(), minute),
                     key.revoked_at.map_or_else(|| "good".to_owned(), |at| format!("revoked {}", minute(at))),
                 ]);
             }

@@ -39,6 +39,18 @@ pub enum Scope {
     Own,
 }
 
+/// Makes the schema of a type, with the types below it among the shared ones.
+type Schema = fn(&mut SchemaGenerator) -> Value;
+
+/// One answer of an endpoint.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    about: &'static str,
+    format: &'static str,
+    schema: Option<Schema>,
+}
+
 /// The description of one endpoint.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -48,9 +60,9 @@ pub struct Endpoint {
     about: &'static str,
     rule: Rule,
     path_about: Vec<(&'static str, &'static str)>,
-    query: Option<fn(&mut SchemaGenerator) -> Value>,
-    body: Option<(&'static str, fn(&mut SchemaGenerator) -> Value)>,
-    answers: Vec<(u16, &'static str, &'static str, Option<fn(&mut SchemaGenerator) -> Value>)>,
+    query: Option<Schema>,
+    body: Option<(&'static str, Schema)>,
+    answers: Vec<Answer>,
     problems: Vec<u16>,
 }
 
@@ -136,14 +148,14 @@ impl Endpoint {
     /// An answer in JSON.
     #[must_use]
     pub fn answers<T: JsonSchema>(mut self, status: u16, about: &'static str) -> Self {
-        self.answers.push((status, about, "application/json", Some(schema::<T>)));
+        self.answers.push(Answer { status, about, format: "application/json", schema: Some(schema::<T>) });
         self
     }
 
     /// An answer in another format.
     #[must_use]
     pub fn answers_as(mut self, status: u16, about: &'static str, format: &'static str) -> Self {
-        self.answers.push((status, about, format, None));
+        self.answers.push(Answer { status, about, format, schema: None });
         self
     }
 
@@ -190,8 +202,8 @@ impl Endpoint {
             }));
         }
         let mut answers = Map::new();
-        for (status, about, format, body) in &self.answers {
-            let content = body.map_or_else(|| json!({}), |body| json!({ "schema": body(generator) }));
+        for Answer { status, about, format, schema } in &self.answers {
+            let content = schema.map_or_else(|| json!({}), |schema| json!({ "schema": schema(generator) }));
             answers.insert(status.to_string(), json!({ "description": about, "content": { *format: content } }));
         }
         let mut problems = self.problems.clone();
@@ -274,7 +286,7 @@ impl Api {
         self
     }
 
-    /// The router, and its description as OpenAPI 3.1.
+    /// The router, and its description as `OpenAPI` 3.1.
     pub fn build(mut self) -> (Router<Service>, Value) {
         let problem = self.generator.subschema_for::<ProblemBody>().to_value();
         let description = json!({

@@ -74,7 +74,7 @@ impl Service {
         })))
     }
 
-    /// The description of the API as OpenAPI 3.1.
+    /// The description of the API as `OpenAPI` 3.1.
     pub fn description(&self) -> Value {
         routes::all(self).1
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::api::Api;
 use super::{Service, deliveries, health, metrics, page, webhooks};
 
-/// All endpoints, and their description as OpenAPI 3.1.
+/// All endpoints, and their description as `OpenAPI` 3.1.
 pub fn all(service: &Service) -> (Router<Service>, Value) {
     Api::new(service.clone())
         .group("machines", "For load balancers, Prometheus and tools")
