@@ -22,6 +22,12 @@ pub trait Source: Send + Sync {
     /// Reads a stream. Events come in order; [`Event::Checkpoint`] covers every event before it. The stream is lazy: a
     /// reader that stops polling stops the calls, and dropping it leaves nothing running.
     fn read(&self, request: Request) -> BoxStream<'_, Result<Event>>;
+
+    /// Whether reading on costs nobody anything while what was read before is not yet durable, as with a file. A source
+    /// that calls a vendor says no: what a run has read ahead when it is killed is asked for once more.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
 }
 
 /// A group of datasets that one reading brings together.

@@ -4,8 +4,11 @@
 //! makes its rows durable, or after every sink has committed when no sink keeps cursors. So a run can be killed between
 //! any two steps: the next one finds the last committed cursor and goes on behind it, and the slice that was lost is
 //! fetched and written again under the same name.
+//!
+//! Where reading on costs nothing, the slices behind the one that is being written are read and transformed beside it.
+//! They are written in their order, one after the other, and what a stop or a fault finds unwritten does not exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -23,13 +26,17 @@ use serde_json::{Value, json};
 use sinks::{Sink, Target};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
-use transforms::{Inputs, Model, SliceInfo};
+use tokio_util::task::AbortOnDropHandle;
+use transforms::{Inputs, Model, Output, SliceInfo};
 use uuid::Uuid;
 
 use crate::progress::{Observer, Progress};
 
 /// An interrupted run older than this is not resumed: its first rows would be older than its last by that much.
 const RESUME_WITHIN: TimeDelta = TimeDelta::hours(6);
+
+/// Slices that are transformed beside the one that is being written, where the source reads ahead.
+const SLICES_AHEAD: usize = 2;
 
 /// What a run needs of the world.
 #[derive(Debug, Clone)]
@@ -217,8 +224,20 @@ async fn slices(
     let mut events = guarded(&job.stream, job.source.read(request));
     let mut pending = Pending::new(world.clock.now());
     let mut number = first;
+    let ahead = if job.source.reads_ahead() { SLICES_AHEAD } else { 0 };
+    let mut under_way: VecDeque<Slicing> = VecDeque::new();
     while let Some(event) = events.next().await {
-        match event? {
+        let event = match event {
+            Ok(event) => event,
+            Err(fault) => {
+                // What was covered before the fault is good.
+                while let Some(slice) = under_way.pop_front() {
+                    writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
+                }
+                return Err(fault);
+            }
+        };
+        match event {
             Event::Ahead(count) => world.observer.on(&Progress::Ahead(count)),
             Event::Rows { dataset, batch } => pending.tables.entry(dataset.to_owned()).or_default().push(batch),
             Event::Reject(reject) => pending.rejects.push(reject),
@@ -239,18 +258,30 @@ async fn slices(
             Event::Checkpoint(cursor) => {
                 let slice = std::mem::replace(&mut pending, Pending::new(world.clock.now()));
                 let id = SliceId { run: summary.run, number };
-                writer.write(id, slice, Some(cursor), &job.stream.datasets, &mut job.sinks, summary).await?;
+                under_way.push_back(writer.transform(id, slice, Some(cursor)));
                 number += 1;
-                if stop.is_cancelled() {
-                    return Ok(false);
+                while under_way.len() > ahead
+                    && let Some(slice) = under_way.pop_front()
+                {
+                    writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
+                    if stop.is_cancelled() {
+                        return Ok(false);
+                    }
                 }
             }
         }
     }
+    while let Some(slice) = under_way.pop_front() {
+        if stop.is_cancelled() {
+            return Ok(false);
+        }
+        writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
+    }
     // What came behind the last checkpoint holds no rows (the guard sees to it), but may hold rejects and notes.
     if !pending.rejects.is_empty() || !pending.notes.is_empty() {
         let id = SliceId { run: summary.run, number };
-        writer.write(id, pending, None, &job.stream.datasets, &mut job.sinks, summary).await?;
+        let slice = writer.transform(id, pending, None);
+        writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
     }
     Ok(true)
 }
@@ -289,6 +320,14 @@ impl Pending {
     }
 }
 
+/// A slice between its last row and its commit.
+struct Slicing {
+    id: SliceId,
+    pending: Pending,
+    cursor: Option<Cursor>,
+    output: AbortOnDropHandle<Result<Output>>,
+}
+
 /// Turns what was read into a committed slice.
 struct Writer<'a> {
     world: &'a World,
@@ -304,18 +343,10 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    async fn write(
-        &self,
-        id: SliceId,
-        pending: Pending,
-        cursor: Option<Cursor>,
-        wire: &[Dataset],
-        sinks: &mut [Box<dyn Sink>],
-        summary: &mut Summary,
-    ) -> Result<()> {
-        let complete = self.complete_scopes(&pending, wire);
+    /// Starts to run the models over what was read, on another thread.
+    fn transform(&self, id: SliceId, mut pending: Pending, cursor: Option<Cursor>) -> Slicing {
         let inputs = Inputs {
-            tables: pending.tables,
+            tables: std::mem::take(&mut pending.tables),
             slice: SliceInfo {
                 observed_at: pending.observed_at,
                 connection: self.connection.to_owned(),
@@ -324,7 +355,21 @@ impl Writer<'_> {
                 concessions_included: self.concessions_included,
             },
         };
-        let output = transforms::run(self.models, inputs).await?;
+        let models = self.models.to_vec();
+        let output = tokio::spawn(async move { transforms::run(&models, inputs).await });
+        Slicing { id, pending, cursor, output: AbortOnDropHandle::new(output) }
+    }
+
+    async fn write(
+        &self,
+        slice: Slicing,
+        wire: &[Dataset],
+        sinks: &mut [Box<dyn Sink>],
+        summary: &mut Summary,
+    ) -> Result<()> {
+        let Slicing { id, pending, cursor, output } = slice;
+        let complete = self.complete_scopes(&pending, wire);
+        let output = output.await.map_err(|e| Fault::us("a thread that runs models died").because(e))??;
         let mut rejects = pending.rejects;
         rejects.extend(output.rejects);
         let slice = Slice {

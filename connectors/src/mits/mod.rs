@@ -136,6 +136,11 @@ impl Source for Mits {
     fn read(&self, request: Request) -> BoxStream<'_, Result<Event>> {
         emit::stream(move |emit| Box::pin(self.feed(request, emit)))
     }
+
+    /// A feed is one file or one download, whichever part of it is wanted.
+    fn reads_ahead(&self) -> bool {
+        true
+    }
 }
 
 impl Mits {

@@ -1,7 +1,7 @@
 //! A model is run step by step: each step is one query, and its result is a table of the steps behind it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -10,6 +10,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, Volatility};
+use datafusion::optimizer::Optimizer;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::propagate_empty_relation::PropagateEmptyRelation;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
@@ -214,10 +218,24 @@ impl Steps {
         step: &Step,
         empty: &BTreeSet<String>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let logical = without_rows(step.logical.clone(), empty)?;
-        self.context.state().create_physical_plan(&logical).await
+        let state = self.context.state();
+        let mut logical = without_rows(step.logical.clone(), empty)?;
+        if !empty.is_empty() {
+            // What is known to be null is to be folded away before it is looked at as a common expression.
+            logical = FOLD.optimize(logical, &state, |_, _| {})?;
+        }
+        state.create_physical_plan(&logical).await
     }
 }
+
+/// The part of the optimiser that makes less of a plan in which tables are known to be empty.
+static FOLD: LazyLock<Optimizer> = LazyLock::new(|| {
+    Optimizer::with_rules(vec![
+        Arc::new(PropagateEmptyRelation::new()),
+        Arc::new(OptimizeProjections::new()),
+        Arc::new(SimplifyExpressions::new()),
+    ])
+});
 
 /// The tables that a query reads; a query that is not a function of them is refused.
 fn reads(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
