@@ -386,12 +386,16 @@ impl Writer<'_> {
         // The keeper of the cursor commits last: whatever it has committed, the others have too.
         let keeper = sinks.iter().position(|s| s.abilities().keeps_cursor);
         let order = (0..sinks.len()).filter(|i| Some(*i) != keeper).chain(keeper);
+        let (mut tables, mut left) = (output.tables, sinks.len());
         for i in order {
             let sink = &mut sinks[i];
             sink.begin(id).await?;
-            for (dataset, batches) in &output.tables {
+            left -= 1;
+            // The last sink is the last owner: what it has taken in makes room.
+            let given = if left == 0 { std::mem::take(&mut tables) } else { tables.clone() };
+            for (dataset, batches) in given {
                 for batch in batches {
-                    sink.write(dataset, batch.clone()).await?;
+                    sink.write(&dataset, batch).await?;
                 }
             }
             rows = sink.commit(&slice).await?;

@@ -51,7 +51,7 @@ pub struct Config {
 }
 
 fn checkpoint_rows() -> usize {
-    32 * 1024
+    16 * 1024
 }
 
 /// The connector.
@@ -177,13 +177,13 @@ impl Mits {
             skip: properties,
             only: request.only.iter().map(|id| crate::rows::id(id).into_owned()).collect(),
             currency: self.currency.clone(),
-            batch_rows: self.checkpoint_rows.min(Options::default().batch_rows),
+            batch_rows: (self.checkpoint_rows / 2).clamp(1, Options::default().batch_rows),
             ..Options::default()
         };
         let reader = self.reader().await?;
 
-        // The parser runs ahead of the reader of the stream by two chunks at most.
-        let (sender, mut chunks) = mpsc::channel::<Chunk>(2);
+        // The parser runs ahead of the reader of the stream by three chunks at most: one waits, one is in each hand.
+        let (sender, mut chunks) = mpsc::channel::<Chunk>(1);
         let parsing = tokio::task::spawn_blocking(move || {
             parse(reader, &options, &mut |chunk| match sender.blocking_send(chunk) {
                 Ok(()) => ControlFlow::Continue(()),

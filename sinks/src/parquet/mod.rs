@@ -33,7 +33,7 @@ use crate::{Abilities, Receipt, Sink, Target};
 const BUFFER_BYTES: usize = 32 << 20;
 
 /// Files that are put at once.
-const PUTS_AT_ONCE: usize = 16;
+const PUTS_AT_ONCE: usize = 8;
 
 /// The component `parquet`.
 #[derive(Debug)]

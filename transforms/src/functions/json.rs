@@ -62,7 +62,8 @@ fn json_object(args: &Args<'_>) -> Result<ArrayRef> {
                 Some(texts) => write_text(&mut object, texts.value(row)),
                 None => {
                     text.clear();
-                    write!(text, "{}", shown.value(row)).map_err(|_| exec_datafusion_err!("a value cannot be shown"))?;
+                    write!(text, "{}", shown.value(row))
+                        .map_err(|_| exec_datafusion_err!("a value cannot be shown"))?;
                     match values.data_type() {
                         DataType::Boolean => object.push_str(&text),
                         kind if kind.is_numeric() => match serde_json::from_str::<Value>(&text) {

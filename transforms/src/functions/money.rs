@@ -200,7 +200,9 @@ mod tests {
 
     #[test]
     fn the_short_way_and_the_long_one_agree() {
-        for text in ["0", "00", "5.", "5.5", "5.05", "5.005", ".5", "1234.50", "999999999999.99", "1000000000000", "1.a", "a"] {
+        for text in
+            ["0", "00", "5.", "5.5", "5.05", "5.005", ".5", "1234.50", "999999999999.99", "1000000000000", "1.a", "a"]
+        {
             if let Some(short) = plain(text.as_bytes()) {
                 assert_eq!(digits(text).filter(|d| *d <= LARGEST), Some(short), "{text}");
             }

@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use datafusion::error::Result;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Args, Arity, Function, Remembered, map_text, strings};
+use super::{Args, Arity, Function, Remembered, Texts, map_text, strings};
 
 pub(super) fn all() -> Vec<Function> {
     vec![
@@ -131,10 +131,12 @@ fn base32(bits: u128, out: &mut String) {
 /// `source_of(name, value, name, value, …)`: the name before the first value that is neither null nor blank; the
 /// companion of `coalesce` over the same values.
 fn source_of(args: &Args<'_>) -> Result<ArrayRef> {
-    let columns: Vec<_> = (0..args.values.len()).map(|at| args.texts(at)).collect();
+    let pairs = (0..args.values.len() / 2).map(|pair| (args.texts(2 * pair), args.texts(2 * pair + 1)));
+    // A list that the slice does not have is null in every row.
+    let pairs: Vec<_> = pairs.filter(|(_, value)| !matches!(value, Texts::One(None))).collect();
     let names = (0..args.rows).map(|row| {
-        let pair = columns.chunks_exact(2).find(|pair| pair[1].at(row).and_then(clean).is_some());
-        pair.and_then(|pair| pair[0].at(row))
+        let found = pairs.iter().find(|(_, value)| value.at(row).and_then(clean).is_some());
+        found.and_then(|(name, _)| name.at(row))
     });
     Ok(Arc::new(names.collect::<StringArray>()))
 }

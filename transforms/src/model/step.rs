@@ -51,9 +51,12 @@ pub(super) fn queries(text: &str) -> Result<Vec<Query>> {
         };
         match (mark, &mut open) {
             (Some(name), _) => {
-                let plain = |n: &String| !n.is_empty() && n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+                let plain = |n: &String| {
+                    !n.is_empty() && n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+                };
                 if let Some(bad) = name.iter().find(|n| !plain(n)) {
-                    return Err(Fault::us(format!("`{bad}` is no name for a step")).hint("Use lower-case letters, digits and `_`."));
+                    return Err(Fault::us(format!("`{bad}` is no name for a step"))
+                        .hint("Use lower-case letters, digits and `_`."));
                 }
                 if name.is_some() && queries.iter().chain(&open).any(|q| q.name == name) {
                     return Err(Fault::us(format!("the step `{}` is there twice", name.unwrap_or_default())));
@@ -83,13 +86,15 @@ pub(super) struct Steps {
     steps: Vec<Step>,
 }
 
+/// Plans by the inputs that have no rows.
+type Plans = Vec<(BTreeSet<String>, Arc<dyn ExecutionPlan>)>;
+
 struct Step {
     name: Option<String>,
     /// The tables that it reads, those of other steps included.
     reads: BTreeSet<String>,
     logical: LogicalPlan,
-    /// Plans by the inputs that have no rows.
-    plans: Mutex<Vec<(BTreeSet<String>, Arc<dyn ExecutionPlan>)>>,
+    plans: Mutex<Plans>,
 }
 
 impl Steps {
@@ -106,10 +111,8 @@ impl Steps {
             let state = context.state();
             let logical = state.create_logical_plan(&query.sql).await.map_err(failed)?;
             let reads = reads(&logical)?;
-            let logical = state
-                .analyzer()
-                .execute_and_check(logical, state.config_options(), |_, _| {})
-                .map_err(failed)?;
+            let logical =
+                state.analyzer().execute_and_check(logical, state.config_options(), |_, _| {}).map_err(failed)?;
             if let Some(name) = &query.name {
                 if context.table_exist(name.as_str()).map_err(failed)? {
                     return Err(Fault::us(format!("the step `{name}` has the name of a table")));
@@ -140,13 +143,11 @@ impl Steps {
     }
 
     /// Plans every step as if all tables had rows.
-    pub(super) fn plannable(&self) -> impl Future<Output = Result<()>> {
-        async {
-            for step in &self.steps {
-                self.plan(step, &BTreeSet::new()).await?;
-            }
-            Ok(())
+    pub(super) async fn plannable(&self) -> Result<()> {
+        for step in &self.steps {
+            self.plan(step, &BTreeSet::new()).await?;
         }
+        Ok(())
     }
 
     /// A condition on the rows of a dataset, to be evaluated on batches.
