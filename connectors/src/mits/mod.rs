@@ -45,6 +45,10 @@ pub struct Config {
     /// Rows between two checkpoints, at the least: the next end of a property makes one.
     #[serde(default = "checkpoint_rows")]
     pub checkpoint_rows: usize,
+    /// Whether the address may be inside a private network: on this machine, behind the firewall. Whoever can set `url`
+    /// could else have propflow fetch from there.
+    #[serde(default)]
+    pub allow_private: bool,
     /// How the address may be called.
     #[serde(default)]
     pub limits: Limits,
@@ -87,11 +91,12 @@ impl Component for Mits {
             (Some(path), None) => Place::File(path),
             (None, Some(url)) => {
                 let url = address("url", &url)?;
-                let client = Box::new(Client::new(
-                    &format!("mits/{}", url.host_str().unwrap_or_default()),
-                    &env,
-                    config.limits,
-                )?);
+                let account = format!("mits/{}", url.host_str().unwrap_or_default());
+                let client = match config.allow_private {
+                    true => Client::new(&account, &env, config.limits)?,
+                    false => Client::public_only(&account, &env, config.limits)?,
+                };
+                let client = Box::new(client);
                 let name = |(name, secret): (String, SecretRef)| {
                     let name = HeaderName::try_from(&name)
                         .map_err(|_| Fault::user(format!("`{name}` in `headers` is not a header's name")))?;
