@@ -36,7 +36,7 @@ use crate::progress::{Observer, Progress};
 const RESUME_WITHIN: TimeDelta = TimeDelta::hours(6);
 
 /// Slices that are transformed beside the one that is being written, where the source reads ahead.
-const SLICES_AHEAD: usize = 2;
+const SLICES_AHEAD: usize = 1;
 
 /// What a run needs of the world.
 #[derive(Debug, Clone)]
