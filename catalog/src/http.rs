@@ -1,5 +1,7 @@
 //! The one HTTP client of everything that calls a system outside: paced, retried, capped.
 
+mod public;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
@@ -16,6 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use url::Url;
 
+use self::public::{PrivateAddress, PublicNames, is_public, literal};
 use crate::{Blame, Budget, Clock, Env, Fault, Quota, Result, Retry, SafeUrl, Window};
 
 /// How a vendor's account may be called. Every connector that calls one takes these settings.
@@ -154,15 +157,28 @@ pub struct Client {
     quota: Arc<dyn Quota>,
     clock: Arc<dyn Clock>,
     slots: Arc<Semaphore>,
+    public_only: bool,
 }
 
 impl Client {
     /// A client for `account`, which names vendor and account and nothing secret.
     pub fn new(account: &str, env: &Env, limits: Limits) -> Result<Self> {
+        Self::build(account, env, limits, false)
+    }
+
+    /// A client for an address that anyone with a say in the settings may choose: it calls public addresses only,
+    /// whatever a name resolves to at the time, and goes through no proxy, which could not be held to that.
+    pub fn public_only(account: &str, env: &Env, limits: Limits) -> Result<Self> {
+        Self::build(account, env, limits, true)
+    }
+
+    fn build(account: &str, env: &Env, limits: Limits, public_only: bool) -> Result<Self> {
         // Another part of the program may have chosen a provider; any will do.
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| _ = rustls::crypto::ring::default_provider().install_default());
-        let http = reqwest::Client::builder()
+        let builder = reqwest::Client::builder();
+        let builder = if public_only { builder.no_proxy().dns_resolver(Arc::new(PublicNames)) } else { builder };
+        let http = builder
             .user_agent(concat!("propflow/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(limits.connect_timeout_secs))
             .read_timeout(Duration::from_secs(limits.timeout_secs))
@@ -182,6 +198,7 @@ impl Client {
             limits,
             quota: env.quota.clone(),
             clock: env.clock.clone(),
+            public_only,
         })
     }
 
@@ -291,6 +308,12 @@ impl Client {
     async fn open(&self, request: &Request) -> Result<(reqwest::Response, OwnedSemaphorePermit), Failed> {
         let ours = |fault| Failed::last(Cause::Unreachable, fault);
         let place = self.place(request.url());
+        if self.public_only
+            && let Some(address) = literal(request.url())
+            && !is_public(address)
+        {
+            return Err(ours(PrivateAddress.into()));
+        }
         let request = request.try_clone().ok_or_else(|| ours(Fault::us("a request that cannot be made twice")))?;
         let slot =
             self.slots.clone().acquire_owned().await.map_err(|e| ours(Fault::us("no slot for a call").because(e)))?;
@@ -299,6 +322,9 @@ impl Client {
             tokio::time::sleep(wait).await;
         }
         let response = self.http.execute(request).await.map_err(|error| {
+            if PrivateAddress::is_behind(&error) {
+                return ours(PrivateAddress.into());
+            }
             let (cause, fault) = if error.is_timeout() && !error.is_connect() {
                 (Cause::Timeout, Fault::remote(format!("no answer from `{place}` in time")))
             } else {

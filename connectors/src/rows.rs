@@ -95,7 +95,14 @@ impl Table {
             if missing > 0 {
                 builder.append_nulls(missing);
             }
-            std::sync::Arc::new(builder.finish())
+            // The next batch is about as large: its builder starts at this size and does not grow by doubling, which
+            // would copy the text and leave up to half of the room unused.
+            let (cells, bytes) = (rows, builder.values_slice().len());
+            let next = match bytes {
+                0 => StringBuilder::new(),
+                _ => StringBuilder::with_capacity(cells + cells / 8, bytes + bytes / 8),
+            };
+            std::sync::Arc::new(std::mem::replace(builder, next).finish())
         };
         let arrays: Vec<ArrayRef> = self.columns.iter_mut().map(finish).map(|array| array.slice(0, keep)).collect();
         Ok(RecordBatch::try_new(self.schema.clone(), arrays)?)

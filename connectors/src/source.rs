@@ -38,6 +38,12 @@ pub trait Source: Send + Sync {
     fn webhook(&self) -> Option<&dyn Webhook> {
         None
     }
+
+    /// Whether reading on costs nobody anything while what was read before is not yet durable, as with a file. A source
+    /// that calls a vendor says no: what a run has read ahead when it is killed is asked for once more.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
 }
 
 /// A group of datasets that one reading brings together.

@@ -273,7 +273,8 @@ fn spawn_server(
     command.arg("-D").arg(data).arg("-k").arg(socket_dir);
     let mut settings = vec![
         "listen_addresses=",
-        "shared_buffers=256MB",
+        // Taken as it is used; below it, an update of many rows reads the table from the system again.
+        "shared_buffers=512MB",
         "max_wal_size=4GB",
         "max_connections=200",
         "log_min_messages=warning",

@@ -4,8 +4,11 @@
 //! makes its rows durable, or after every sink has committed when no sink keeps cursors. So a run can be killed between
 //! any two steps: the next one finds the last committed cursor and goes on behind it, and the slice that was lost is
 //! fetched and written again under the same name.
+//!
+//! Where reading on costs nothing, the slices behind the one that is being written are read and transformed beside it.
+//! They are written in their order, one after the other, and what a stop or a fault finds unwritten does not exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -23,7 +26,8 @@ use serde_json::{Value, json};
 use sinks::{Kept, Sink, Target};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
-use transforms::{Inputs, Model, SliceInfo};
+use tokio_util::task::AbortOnDropHandle;
+use transforms::{Inputs, Model, Output, SliceInfo};
 use uuid::Uuid;
 
 use crate::progress::{Observer, Progress};
@@ -31,6 +35,9 @@ use crate::settle::{self, Alone, Settled, Store, Tables};
 
 /// An interrupted run older than this is not resumed: its first rows would be older than its last by that much.
 const RESUME_WITHIN: TimeDelta = TimeDelta::hours(6);
+
+/// Slices that are transformed beside the one that is being written, where the source reads ahead.
+const SLICES_AHEAD: usize = 1;
 
 /// What a run needs of the world.
 #[derive(Debug, Clone)]
@@ -243,6 +250,7 @@ async fn slices(
         pipeline: &job.pipeline,
         models: &models,
         stored: &stored,
+        settles: !settle.is_empty(),
         targets: &targets,
         connection: &job.connection,
         currency: &job.currency,
@@ -256,9 +264,22 @@ async fn slices(
     let mut events = guarded(&job.stream, job.source.read(request));
     let mut pending = Pending::new(world.clock.now());
     let mut number = first;
+    // A settling takes the number behind its slice, so no slice may have a number while another is settled.
+    let ahead = if job.source.reads_ahead() && settle.is_empty() { SLICES_AHEAD } else { 0 };
+    let mut under_way: VecDeque<Slicing> = VecDeque::new();
     let mut settling = Settling::new(world, settle, &job.sinks);
     while let Some(event) = events.next().await {
-        match event? {
+        let event = match event {
+            Ok(event) => event,
+            Err(fault) => {
+                // What was covered before the fault is good.
+                while let Some(slice) = under_way.pop_front() {
+                    writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
+                }
+                return Err(fault);
+            }
+        };
+        match event {
             Event::Ahead(count) => world.observer.on(&Progress::Ahead(count)),
             Event::Rows { dataset, batch } => pending.tables.entry(dataset.into_owned()).or_default().push(batch),
             Event::Reject(reject) => pending.rejects.push(reject),
@@ -279,23 +300,33 @@ async fn slices(
             Event::Checkpoint(cursor) => {
                 let slice = std::mem::replace(&mut pending, Pending::new(world.clock.now()));
                 let id = SliceId { run: summary.run, number };
-                let made = writer
-                    .write(id, slice, Some(cursor.clone()), &job.stream.datasets, &mut job.sinks, summary)
-                    .await?;
+                under_way.push_back(writer.transform(id, slice, Some(cursor.clone())));
                 number += 1;
-                settling.after(&writer, &made, Some(cursor), &mut number, &mut job.sinks, summary).await;
-                if stop.is_cancelled() {
-                    settling.end(&writer, &mut number, &mut job.sinks, summary).await?;
-                    return Ok(false);
+                while under_way.len() > ahead
+                    && let Some(slice) = under_way.pop_front()
+                {
+                    let made = writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
+                    settling.after(&writer, &made, Some(cursor.clone()), &mut number, &mut job.sinks, summary).await;
+                    if stop.is_cancelled() {
+                        settling.end(&writer, &mut number, &mut job.sinks, summary).await?;
+                        return Ok(false);
+                    }
                 }
             }
         }
+    }
+    while let Some(slice) = under_way.pop_front() {
+        if stop.is_cancelled() {
+            return Ok(false);
+        }
+        writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
     }
     settling.end(&writer, &mut number, &mut job.sinks, summary).await?;
     // What came behind the last checkpoint holds no rows (the guard sees to it), but may hold rejects and notes.
     if !pending.rejects.is_empty() || !pending.notes.is_empty() {
         let id = SliceId { run: summary.run, number };
-        writer.write(id, pending, None, &job.stream.datasets, &mut job.sinks, summary).await?;
+        let slice = writer.transform(id, pending, None);
+        writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
     }
     Ok(true)
 }
@@ -334,6 +365,14 @@ impl Pending {
     }
 }
 
+/// A slice between its last row and its commit.
+struct Slicing {
+    id: SliceId,
+    pending: Pending,
+    cursor: Option<Cursor>,
+    output: AbortOnDropHandle<Result<Output>>,
+}
+
 /// Turns what was read into a committed slice.
 struct Writer<'a> {
     world: &'a World,
@@ -341,6 +380,8 @@ struct Writer<'a> {
     models: &'a [&'static Model],
     /// The stream's own datasets that are stored as they are.
     stored: &'a BTreeSet<String>,
+    /// Whether something is settled behind each slice.
+    settles: bool,
     targets: &'a [Target],
     connection: &'a str,
     currency: &'a str,
@@ -351,21 +392,30 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Starts to run the models over what was read, on another thread.
+    fn transform(&self, id: SliceId, mut pending: Pending, cursor: Option<Cursor>) -> Slicing {
+        let (as_they_are, tables): (Tables, Tables) =
+            std::mem::take(&mut pending.tables).into_iter().partition(|(name, _)| self.stored.contains(name));
+        let inputs = Inputs { tables, slice: self.info(pending.observed_at) };
+        let models = self.models.to_vec();
+        let output = tokio::spawn(async move {
+            let mut output = transforms::run(&models, inputs).await?;
+            output.tables.extend(as_they_are);
+            Ok(output)
+        });
+        Slicing { id, pending, cursor, output: AbortOnDropHandle::new(output) }
+    }
+
     async fn write(
         &self,
-        id: SliceId,
-        pending: Pending,
-        cursor: Option<Cursor>,
+        slice: Slicing,
         wire: &[Dataset],
         sinks: &mut [Box<dyn Sink>],
         summary: &mut Summary,
     ) -> Result<Tables> {
+        let Slicing { id, pending, cursor, output } = slice;
         let complete = self.complete_scopes(&pending, wire);
-        let (as_they_are, tables): (BTreeMap<_, _>, _) =
-            pending.tables.into_iter().partition(|(name, _)| self.stored.contains(name));
-        let inputs = Inputs { tables, slice: self.info(pending.observed_at) };
-        let mut output = transforms::run(self.models, inputs).await?;
-        output.tables.extend(as_they_are);
+        let output = output.await.map_err(|e| Fault::us("a thread that runs models died").because(e))??;
         let mut rejects = pending.rejects;
         rejects.extend(output.rejects);
         let slice = Slice {
@@ -378,8 +428,10 @@ impl Writer<'_> {
             rejects,
             notes: pending.notes,
         };
-        self.store(slice, &output.tables, sinks, summary).await?;
-        Ok(output.tables)
+        // What is settled is looked at behind the commit; anything else is let go of as it is written.
+        let made = if self.settles { output.tables.clone() } else { Tables::new() };
+        self.store(slice, output.tables, sinks, summary).await?;
+        Ok(made)
     }
 
     fn info(&self, observed_at: DateTime<Utc>) -> SliceInfo {
@@ -396,7 +448,7 @@ impl Writer<'_> {
     async fn store(
         &self,
         slice: Slice,
-        tables: &Tables,
+        mut tables: Tables,
         sinks: &mut [Box<dyn Sink>],
         summary: &mut Summary,
     ) -> Result<()> {
@@ -405,12 +457,16 @@ impl Writer<'_> {
         // The keeper of the cursor commits last: whatever it has committed, the others have too.
         let keeper = sinks.iter().position(|s| s.abilities().keeps_cursor);
         let order = (0..sinks.len()).filter(|i| Some(*i) != keeper).chain(keeper);
+        let mut left = sinks.len();
         for i in order {
             let sink = &mut sinks[i];
             sink.begin(id).await?;
-            for (dataset, batches) in tables {
+            left -= 1;
+            // The last sink is the last owner: what it has taken in makes room.
+            let given = if left == 0 { std::mem::take(&mut tables) } else { tables.clone() };
+            for (dataset, batches) in given {
                 for batch in batches {
-                    sink.write(dataset, batch.clone()).await?;
+                    sink.write(&dataset, batch).await?;
                 }
             }
             rows = sink.commit(&slice).await?;
@@ -544,7 +600,7 @@ impl Store for Next<'_, '_> {
             rejects: settled.rejects,
             notes: Vec::new(),
         };
-        self.writer.store(slice, &settled.tables, self.sinks, self.summary).await?;
+        self.writer.store(slice, settled.tables, self.sinks, self.summary).await?;
         *self.number += 1;
         Ok(())
     }
@@ -572,6 +628,7 @@ pub async fn settle_pending(
     let stored = BTreeSet::new();
     let writer = Writer {
         stored: &stored,
+        settles: false,
         world,
         pipeline: SETTLE,
         models: &[],
@@ -632,7 +689,9 @@ impl Lease {
             .hint("Wait for it, or look at `propflow status`. Nothing is lost by waiting."))
     }
 
-    async fn release(self) {
+    async fn release(mut self) {
+        // A server takes a moment to notice that a connection has gone; whoever comes next should not wait for that.
+        let _ = sqlx::query("select pg_advisory_unlock_all()").execute(&mut self.connection).await;
         let _ = self.connection.close().await;
     }
 }

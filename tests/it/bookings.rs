@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{RecordBatch, StringArray};
 use async_trait::async_trait;
 use catalog::quota::LocalQuota;
+use catalog::token::LocalTokens;
 use catalog::{Cursor, Result, TestClock, datasets};
 use chrono::{DateTime, Days, TimeDelta, TimeZone, Utc};
 use connectors::{Event, Read, Request, Source, Stream};
@@ -111,6 +112,7 @@ impl House {
             ledger: Some(self.db.pool.clone()),
             clock: Arc::new(self.clock.clone()),
             quota: Arc::new(LocalQuota::default()),
+            tokens: Arc::new(LocalTokens::default()),
             observer: Arc::new(Silent),
         }
     }
@@ -153,6 +155,8 @@ fn job(connection: &str, slices: Vec<Vec<Wire>>, sinks: Vec<Box<dyn sinks::Sink>
         read: Read::Changes { since: None },
         only: Vec::new(),
         fresh: true,
+        kept: None,
+        deliveries: None,
         models: bookings_models(),
         sinks,
         currency: "USD".to_owned(),
@@ -595,6 +599,7 @@ async fn copied(rows: Vec<Wire>) -> (Handle, Summary) {
         ledger: None,
         clock: Arc::new(TestClock::at(start())),
         quota: Arc::new(LocalQuota::default()),
+        tokens: Arc::new(LocalTokens::default()),
         observer: Arc::new(Silent),
     };
     let job = job("copy", vec![rows], vec![Box::new(MemorySink::new(handle.clone()))]);
@@ -771,9 +776,7 @@ async fn an_older_version_never_replaces_a_newer_one() {
         let mut rows = Vec::new();
         for _ in 0..dice.random_range(1..4) {
             let (minute, night) = (dice.random_range(0..30), dice.random_range(1..28));
-            if minute > newest.0 || (minute == newest.0 && newest.0 > 0) {
-                newest = (minute, night);
-            } else if newest == (0, 0) {
+            if minute > newest.0 || (minute == newest.0 && newest.0 > 0) || newest == (0, 0) {
                 newest = (minute, night);
             }
             rows.push(version(minute, night));

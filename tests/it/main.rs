@@ -7,7 +7,6 @@ mod conformance;
 mod contacts;
 mod deliveries;
 mod functions;
-mod functions;
 mod guesty;
 mod hostaway;
 mod http;

@@ -480,6 +480,18 @@ async fn an_address_is_read_like_a_file_and_a_broken_one_is_a_fault() {
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "s3cr3t\n").unwrap();
     let reference = format!("file:{}", secret.display());
+    // Without a word from whoever runs it, nothing inside the network is called, whatever it is called by.
+    let port = base.rsplit(':').next().unwrap();
+    for host in ["127.0.0.1", "localhost", "2130706433", "[::1]", "[::ffff:127.0.0.1]"] {
+        let source = open(json!({"url": format!("http://{host}:{port}/feed.xml")})).await;
+        let (_, end) = slices(&*source, request(None, &[])).await;
+        let end = end.unwrap();
+        assert!(end.message.contains("inside a private network") && !end.is_retryable(), "{host}: {}", end.chain());
+    }
+    let open = async |mut settings: serde_json::Value| {
+        settings["allow_private"] = true.into();
+        open(settings).await
+    };
     let source = open(json!({"url": format!("{base}/feed.xml?token=t0ken"), "headers": {"x-feed": reference}})).await;
     let (read_slices, end) = slices(&*source, request(None, &[])).await;
     assert!(end.is_none(), "{end:?}");

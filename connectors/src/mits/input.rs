@@ -59,7 +59,8 @@ impl<R: Read> Chunks<R> {
 }
 
 fn newlines(bytes: &[u8]) -> u64 {
-    bytes.iter().map(|&b| u64::from(b == b'\n')).sum()
+    // Counting in bytes, a stretch at a time, is what a processor does many at once.
+    bytes.chunks(255).map(|part| u64::from(part.iter().map(|&b| u8::from(b == b'\n')).sum::<u8>())).sum()
 }
 
 impl<R: Read> Read for Chunks<R> {

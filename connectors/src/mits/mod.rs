@@ -45,13 +45,17 @@ pub struct Config {
     /// Rows between two checkpoints, at the least: the next end of a property makes one.
     #[serde(default = "checkpoint_rows")]
     pub checkpoint_rows: usize,
+    /// Whether the address may be inside a private network: on this machine, behind the firewall. Whoever can set `url`
+    /// could else have propflow fetch from there.
+    #[serde(default)]
+    pub allow_private: bool,
     /// How the address may be called.
     #[serde(default)]
     pub limits: Limits,
 }
 
 fn checkpoint_rows() -> usize {
-    32 * 1024
+    16 * 1024
 }
 
 /// The connector.
@@ -87,11 +91,12 @@ impl Component for Mits {
             (Some(path), None) => Place::File(path),
             (None, Some(url)) => {
                 let url = address("url", &url)?;
-                let client = Box::new(Client::new(
-                    &format!("mits/{}", url.host_str().unwrap_or_default()),
-                    &env,
-                    config.limits,
-                )?);
+                let account = format!("mits/{}", url.host_str().unwrap_or_default());
+                let client = match config.allow_private {
+                    true => Client::new(&account, &env, config.limits)?,
+                    false => Client::public_only(&account, &env, config.limits)?,
+                };
+                let client = Box::new(client);
                 let name = |(name, secret): (String, SecretRef)| {
                     let name = HeaderName::try_from(&name)
                         .map_err(|_| Fault::user(format!("`{name}` in `headers` is not a header's name")))?;
@@ -138,6 +143,11 @@ impl Source for Mits {
     fn read(&self, request: Request) -> BoxStream<'_, Result<Event>> {
         emit::stream(move |emit| Box::pin(self.feed(request, emit)))
     }
+
+    /// A feed is one file or one download, whichever part of it is wanted.
+    fn reads_ahead(&self) -> bool {
+        true
+    }
 }
 
 impl Mits {
@@ -174,13 +184,13 @@ impl Mits {
             skip: properties,
             only: request.only.iter().map(|id| crate::rows::id(id).into_owned()).collect(),
             currency: self.currency.clone(),
-            batch_rows: self.checkpoint_rows.min(Options::default().batch_rows),
+            batch_rows: (self.checkpoint_rows / 2).clamp(1, Options::default().batch_rows),
             ..Options::default()
         };
         let reader = self.reader().await?;
 
-        // The parser runs ahead of the reader of the stream by two chunks at most.
-        let (sender, mut chunks) = mpsc::channel::<Chunk>(2);
+        // The parser runs ahead of the reader of the stream by three chunks at most: one waits, one is in each hand.
+        let (sender, mut chunks) = mpsc::channel::<Chunk>(1);
         let parsing = tokio::task::spawn_blocking(move || {
             parse(reader, &options, &mut |chunk| match sender.blocking_send(chunk) {
                 Ok(()) => ControlFlow::Continue(()),

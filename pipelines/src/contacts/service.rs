@@ -350,7 +350,7 @@ impl Contacts {
         let rules = identity::rules(&mut work.tx, &new.property_id).await?;
         let found = identity::candidates(&mut work.tx, &fresh, &rules.profile, &self.region).await?;
         let best = found.into_iter().next();
-        let event = new.interaction.as_ref().map(|i| happened(i));
+        let event = new.interaction.as_ref().map(happened);
         let deed = Deed { source: source.as_str(), actor, action: "contact_create", rule: "new", at: work.now };
         let created = match best {
             Some(known) if known.decision == Decision::Merge => {

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use catalog::{Clock, Component, Dataset, Env, Fault, Result, Slice, SliceId, WriteMode};
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,6 +33,9 @@ use crate::{Abilities, Kept, Receipt, Sink, Target};
 
 /// Rows held in memory before they are sorted and encoded, over all datasets, in bytes of Arrow.
 const BUFFER_BYTES: usize = 32 << 20;
+
+/// Files that are put at once.
+const PUTS_AT_ONCE: usize = 8;
 
 /// The component `parquet`.
 #[derive(Debug)]
@@ -215,11 +219,18 @@ impl ParquetSink {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
         let mut receipts: BTreeMap<String, Receipt> = BTreeMap::new();
         let folder = self.store.scratch()?;
-        for (name, spool) in std::mem::take(&mut self.spools) {
-            let (observed_at, id, folder) = (slice.observed_at, slice.id, folder.clone());
+        let (observed_at, id) = (slice.observed_at, slice.id);
+        // Encoding is most of the work, so it goes to every core. What waits for one is in memory already.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let encoded = std::mem::take(&mut self.spools).into_iter().map(|(name, spool)| {
+            let folder = folder.clone();
+            blocking(move || Ok((name, spool.received(), spool.finish(&folder, observed_at, id)?)))
+        });
+        let mut encoded = futures::stream::iter(encoded).buffered(cores);
+        while let Some((name, received, file)) = encoded.try_next().await? {
             let receipt = receipts.entry(name.clone()).or_default();
-            receipt.received = spool.received();
-            if let Some((file, rows)) = blocking(move || spool.finish(&folder, observed_at, id)).await? {
+            receipt.received = received;
+            if let Some((file, rows)) = file {
                 if let Some((name, _)) = self.targets.get_key_value(&name) {
                     counts.insert(name, rows);
                     receipt.inserted = rows;
@@ -238,9 +249,9 @@ impl ParquetSink {
         let intent =
             serde_json::to_vec(&intent).map_err(|e| Fault::us("cannot note down a slice's files").because(e))?;
         self.store.put(&pending, intent.into()).await?;
-        for (path, file) in files {
-            self.store.put_file(&path, file).await?;
-        }
+        // Each put waits for its disk or bucket: together they wait once.
+        let puts = files.into_iter().map(|(path, file)| self.store.put_file(path, file));
+        futures::stream::iter(puts).buffer_unordered(PUTS_AT_ONCE).try_collect::<()>().await?;
         for path in &stale {
             self.store.delete(path).await?;
         }

@@ -5,9 +5,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch, StringArray};
-use arrow::compute::{SortColumn, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::SchemaRef;
+use arrow::row::{RowConverter, SortField};
 use catalog::{Dataset, Fault, Result, SliceId, WriteMode};
 use chrono::{DateTime, Utc};
 use parquet::arrow::ArrowWriter;
@@ -156,21 +157,42 @@ impl Spool {
         }
         let mut batch = concat_batches(&self.schema, &pending)?;
         drop(pending);
-        if self.keyed()
+        let keys = rows::pick(&batch, &self.dataset.key());
+        if keys.is_empty() {
+            return Ok(Some(batch));
+        }
+        let keyed = self.keyed();
+        // Floats that are equal as keys need not be the same bytes.
+        if keyed
+            && keys.iter().any(|k| k.data_type().is_floating())
             && let Some(last) = rows::last_of_each_key(&self.dataset, &batch)?
         {
             batch = last;
         }
-        let columns: Vec<SortColumn> = rows::pick(&batch, &self.dataset.key())
-            .into_iter()
-            .map(|values| SortColumn { values, options: None })
-            .collect();
-        if columns.is_empty() {
-            return Ok(Some(batch));
-        }
-        let order = lexsort_to_indices(&columns, None)?;
+        let order = match order(&rows::pick(&batch, &self.dataset.key()), keyed)? {
+            Some(order) => order,
+            None => return Ok(Some(batch)),
+        };
         Ok(Some(take_record_batch(&batch, &order)?))
     }
+}
+
+/// The rows in the order of their keys, those of one key in their own order; of those, if `last`, the last one only.
+/// `None` when that is how they are.
+fn order(keys: &[ArrayRef], last: bool) -> Result<Option<UInt32Array>> {
+    let fields = keys.iter().map(|k| SortField::new(k.data_type().clone())).collect();
+    let rows = RowConverter::new(fields)?.convert_columns(keys)?;
+    let count = rows.num_rows();
+    let ordered = |a: usize, b: usize| if last { rows.row(a) < rows.row(b) } else { rows.row(a) <= rows.row(b) };
+    if (1..count).all(|row| ordered(row - 1, row)) {
+        return Ok(None);
+    }
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_by(|a, b| rows.row(*a).cmp(&rows.row(*b)));
+    let kept = (0..count)
+        .filter(|at| !last || order.get(at + 1).is_none_or(|next| rows.row(*next) != rows.row(order[*at])))
+        .map(|at| u32::try_from(order[at]).unwrap_or(u32::MAX));
+    Ok(Some(kept.collect()))
 }
 
 fn temp(folder: &Path) -> Result<NamedTempFile> {

@@ -105,15 +105,15 @@ impl Store {
         }
     }
 
-    pub(super) async fn put_file(&self, path: &str, file: TempPath) -> Result<()> {
+    pub(super) async fn put_file(&self, path: String, file: TempPath) -> Result<()> {
         match self {
             Store::Local(root) => {
-                let target = root.join(path);
+                let target = root.join(&path);
                 blocking(move || place(file, &target)).await
             }
             Store::Remote { store, prefix, url } => {
                 let mut source = tokio::fs::File::open(&file).await.map_err(|e| io_fault("read", &file, e))?;
-                let upload = store.put_multipart(&key(prefix, path)).await.map_err(|e| remote(url, path, e))?;
+                let upload = store.put_multipart(&key(prefix, &path)).await.map_err(|e| remote(url, &path, e))?;
                 let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
                 let mut part = vec![0; PART_BYTES];
                 loop {
@@ -121,10 +121,10 @@ impl Store {
                     if size == 0 {
                         break;
                     }
-                    upload.wait_for_capacity(4).await.map_err(|e| remote(url, path, e))?;
+                    upload.wait_for_capacity(4).await.map_err(|e| remote(url, &path, e))?;
                     upload.write(&part[..size]);
                 }
-                upload.finish().await.map(|_| ()).map_err(|e| remote(url, path, e))
+                upload.finish().await.map(|_| ()).map_err(|e| remote(url, &path, e))
             }
         }
     }

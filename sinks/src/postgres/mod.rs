@@ -1,6 +1,7 @@
 //! PostgreSQL: binary `COPY` into a staging table, then a merge by key, in one transaction with the books.
 //! `README.md` beside this file says what it promises and what it costs.
 
+mod choose;
 mod copies;
 mod decode;
 mod digests;
@@ -29,6 +30,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgPool};
 
+use self::choose::{choose, digests_of, scope_values, scopes_of};
 use self::copies::Copies;
 use self::digests::{KeySet, ScopeState, Store};
 pub use self::names::{literal, quote};
@@ -256,8 +258,9 @@ impl PostgresSink {
         let mut bytes = Vec::new();
         let mut chosen = Vec::with_capacity(batches.len());
         let mut count = 0;
-        for batch in &batches {
-            let send = choose(table, batch);
+        let digests = digests_of(table, &batches);
+        for (batch, digests) in batches.iter().zip(digests) {
+            let send = choose(table, batch, digests);
             count += send.len();
             chosen.push(send);
         }
@@ -528,75 +531,6 @@ async fn lock_scopes(
         .scopes
         .extend(locked.into_iter().map(|(s, state)| (s, if empty { ScopeState::unknown(true) } else { state })));
     Ok(())
-}
-
-fn scopes_of(table: &Table, batches: &[RecordBatch]) -> Vec<String> {
-    let Some(column) = table.digested() else { return Vec::new() };
-    let mut scopes = Vec::new();
-    for batch in batches {
-        let Some(values) = scope_values(batch, column) else { continue };
-        let mut last: Option<&str> = None;
-        for value in values.iter().flatten() {
-            if last != Some(value) {
-                scopes.push(value.to_owned());
-                last = Some(value);
-            }
-        }
-    }
-    scopes
-}
-
-fn scope_values<'a>(batch: &'a RecordBatch, column: &str) -> Option<&'a StringArray> {
-    batch.column_by_name(column).and_then(|a| a.as_string_opt::<i32>())
-}
-
-/// The rows of a batch that have to be sent.
-fn choose(table: &mut Table, batch: &RecordBatch) -> Vec<u32> {
-    let count = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
-    if table.mode == WriteMode::Append {
-        return (0..count).collect();
-    }
-    let keys = rows::key_hashes(&table.dataset, batch);
-    let Some(values) = table.digested().and_then(|c| scope_values(batch, c)).cloned() else {
-        table.load.fresh = true;
-        for key in keys {
-            table.load.twice |= !table.load.keys.insert(key);
-        }
-        return (0..count).collect();
-    };
-    let hashes = rows::hash(table.seed, batch.columns());
-    let mut send = Vec::new();
-    let mut at = 0;
-    while at < values.len() {
-        // Rows of one scope come together, so that the scope is looked up once a run.
-        let scope = values.is_valid(at).then(|| values.value(at));
-        let mut end = at + 1;
-        while end < values.len() && values.is_valid(end).then(|| values.value(end)) == scope {
-            end += 1;
-        }
-        let first = u32::try_from(at).unwrap_or(u32::MAX);
-        let state = scope.and_then(|s| table.load.scopes.get_mut(s));
-        match state {
-            Some(state) => {
-                for (row, digest) in (first..).zip(keys[at..end].iter().copied().zip(hashes[at..end].iter().copied())) {
-                    if state.take(digest) {
-                        send.push(row);
-                    }
-                }
-                table.load.twice |= state.twice;
-                table.load.fresh |= state.fresh;
-            }
-            None => {
-                table.load.fresh = true;
-                for (row, key) in (first..).zip(&keys[at..end]) {
-                    table.load.twice |= !table.load.keys.insert(*key);
-                    send.push(row);
-                }
-            }
-        }
-        at = end;
-    }
-    send
 }
 
 async fn copy_in(tx: &mut PgConnection, sql: &str, bytes: &[u8]) -> Result<(), sqlx::Error> {

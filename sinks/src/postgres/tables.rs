@@ -131,7 +131,9 @@ fn create(schema: &str, dataset: &Dataset, mode: WriteMode) -> Result<String> {
         let columns = key.iter().map(|k| quote(k)).collect::<Result<Vec<_>>>()?.join(", ");
         lines.push(format!("constraint {} primary key ({columns})", quote(&derived(&dataset.name, "_key"))?));
     }
-    let mut sql = format!("create table {table} ({});\n", lines.join(", "));
+    // A row that changes finds room for its new version in its page, and the key's index need not hear of it.
+    let room = if matches!(mode, WriteMode::Upsert | WriteMode::Snapshot) { " with (fillfactor = 90)" } else { "" };
+    let mut sql = format!("create table {table} ({}){room};\n", lines.join(", "));
     // What left a scope is looked for by the scope: the key serves if it starts with it.
     let index = match (&dataset.scope, mode) {
         (_, WriteMode::Append) => Some(SLICE),

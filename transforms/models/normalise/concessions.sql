@@ -6,20 +6,19 @@
 --
 -- The vendor gives neither sign nor period of the value: it is kept as written, beside the header that explains it. The
 -- same concession stated twice in one place is one.
-with stated as (
-  select
-    c.property_id, clean(c.floorplan_id) as floorplan_code, clean(c.unit_number) as unit_number,
-    coalesce(flag(c.active), false) as active,
-    clean(c.value) as value, clean(c.term) as term, clean(c.start_date) as start_date, clean(c.end_date) as end_date,
-    clean(c.header) as header, coalesce(clean(c.body), clean(c.footer)) as body, c._row
-  from mits_concessions c
-), single as (
-  select * from stated
-  qualify row_number() over (
-    partition by property_id, floorplan_code, unit_number, value, term, start_date, end_date, header, body
-    order by active desc, _row
-  ) = 1
-)
+-- step: stated
+select
+  property_id, clean(floorplan_id) as floorplan_code, clean(unit_number) as unit_number,
+  coalesce(flag(active), false) as active,
+  clean(value) as value, clean(term) as term, clean(start_date) as start_date, clean(end_date) as end_date,
+  clean(header) as header, coalesce(clean(body), clean(footer)) as body, _row
+from mits_concessions
+-- step: firsts
+-- An active one stands for those that say the same and are not.
+select coalesce(min(_row) filter (where active), min(_row)) as _row
+from stated
+group by property_id, floorplan_code, unit_number, value, term, start_date, end_date, header, body
+-- result
 select
   c.property_id,
   stable_id(c.floorplan_code, c.unit_number, c.value, c.term, c.start_date, c.end_date, c.header, c.body) as concession_id,
@@ -38,5 +37,5 @@ select
     issue('start', 'date', c.start_date), issue('end', 'date', c.end_date)
   ), '') as issue
 from slice s
-cross join single c
+cross join (select * from stated left semi join firsts on firsts._row = stated._row) c
 left join properties p on p.property_id = c.property_id

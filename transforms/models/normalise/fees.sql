@@ -14,212 +14,222 @@
 -- The same fee in two lists, in the same place, counts once; the list that says more wins, in the order of `list` below.
 -- Two fees of different lists are the same fee when their category is one that a household pays once (application,
 -- admin, broker, deposit, hold), or when they have the same name, or the same category, frequency and amount.
-with stated as (
-  select
-    property_id, 'mits_charges' as origin, 4 as list,
-    concat_ws('|', element, kind, label) as identity,
-    case
-      when element like '%ApplicationFee' then 'Application fee'
-      when element like '%AdminFee' then 'Admin fee'
-      when element like '%BrokerFee' then 'Broker fee'
-      when element like '%NonRefundableHoldFee' then 'Non-refundable hold fee'
-      when element like '%LateMinFee' then 'Late fee'
-      when element like '%LateFeePerDay' then 'Late fee a day'
-      when element like '%LatePercent' then 'Late fee in percent of the rent'
-      when element like '%Pet%Deposit' then concat('Pet deposit', coalesce(' (' || clean(kind) || ')', ''))
-      when element like '%Pet%Rent' then concat('Pet rent', coalesce(' (' || clean(kind) || ')', ''))
-      when element like '%Pet%' then concat('Pet fee', coalesce(' (' || clean(kind) || ')', ''))
-      when element like '%Parking%' then coalesce(clean(label), clean(kind) || ' parking', 'Parking')
-      when element like '%Deposit%' then coalesce(
-        case when lower(kind) like '%deposit%' then clean(kind) end, clean(kind) || ' deposit', clean(label), 'Deposit')
-      else coalesce(clean(label), clean(kind), replace(snake(regexp_replace(element, '^.*/', '')), '_', ' '))
-    end as name,
-    element as hint,
-    case when element not like '%Percent' then amount end as amount_text, amount_min as min_text, amount_max as max_text,
-    case when element like '%Percent' then amount end as percent_text,
-    currency,
-    case
-      when element like '%LateFeePerDay' then 'daily'
-      when element like '%Late%' then 'per_occurrence'
-      when element like '%Rent' or element like '%Parking%' then 'monthly'
-      when element like '%Fee%' or element like '%Deposit%' then 'one_time'
-      else 'unknown'
-    end as frequency,
-    case
-      when element like '%Pet%' or element like '%Late%' or element like '%BrokerFee' or element like '%HoldFee' then 'situational'
-      when element like '%Parking%' then 'optional'
-      when element like '%ApplicationFee' or element like '%AdminFee' or element like '%Deposit%' then 'required'
-      else 'situational'
-    end as requirement,
-    case
-      when element like '%NonRefundable%' then false
-      else coalesce(price(percent_refundable) > 0 or price(portion_refundable) > 0,
-        case when coalesce(money(percent_refundable), money(portion_refundable)) = 0 then false end)
-    end as refundable,
-    percent_refundable as refundable_percent, portion_refundable as refundable_text,
-    case when element like '%Pet%' then 'pet' when element like '%Parking%' then 'parking' end as about,
-    clean(floorplan_id) as floorplan_code, clean(unit_number) as unit_number,
-    cast(null as boolean) as third_party, cast(null as boolean) as taxable, clean(condition) as condition,
-    cast(null as varchar) as reject, _row
-  from mits_charges
-  where clean(coalesce(amount, amount_min, amount_max)) is not null
-  union all
-  select
-    property_id, 'resman_property_charges', 1, concat_ws('|', transaction_category_id, charge_name),
-    coalesce(clean(charge_name), clean(charge_category)), charge_category,
-    amount, null, null, null, currency,
-    coalesce(snake(frequency), case when flag(is_recurring) then 'monthly' when not flag(is_recurring) then 'one_time' end),
-    case when flag(is_required) then 'required' when flag(is_situational) then 'situational'
-      when not flag(is_required) then 'optional' else 'situational' end,
-    flag(is_refundable), null, null, null, null, null, flag(is_third_party), flag(is_taxable), null, null, _row
-  from resman_property_charges
-  where coalesce(flag(is_enabled), true)
-  union all
-  select
-    c.property_id, 'resman_unit_charges', 2,
-    concat_ws('|', c.transaction_category_id, c.charge_name, c.rentable_item_type_id, c.amenity_id),
-    coalesce(clean(c.charge_name), clean(c.charge_category)), concat_ws(' ', c.charge_category, c.charge_class),
-    c.amount, null, null, null, null,
-    coalesce(snake(c.frequency), case
-      when flag(c.is_recurring) or snake(c.charge_class) in ('recurring', 'rentable_item', 'amenity') then 'monthly'
-      when not flag(c.is_recurring) or snake(c.charge_class) = 'one_time' then 'one_time' end),
-    case when flag(c.is_required) then 'required' when flag(c.is_situational) then 'situational'
-      when not flag(c.is_required) then 'optional' else 'situational' end,
-    flag(c.is_refundable), null, null, null,
-    case when clean(c.unit_id) is null then t.code end, u.unit_number, null, null, null,
-    case
-      when clean(c.unit_id) is not null and u.unit_number is null then 'the charge is for a unit that no list has'
-      when clean(c.unit_id) is null and clean(c.unit_type_id) is not null and t.code is null then 'the charge is for a unit type that no list has'
-    end,
-    c._row
-  from slice s
-  cross join resman_unit_charges c
-  left join properties p on p.property_id = c.property_id
-  left join units u on u.property_id = c.property_id and u.unit_id = lower(clean(c.unit_id))
-  left join (
-    select property_id, lower(clean(unit_type_id)) as unit_type_id, coalesce(clean(name), clean(unit_type_id)) as code
-    from resman_unit_types
-    where _row in (select min(_row) from resman_unit_types group by property_id, lower(clean(unit_type_id)))
-  ) t on t.property_id = c.property_id and t.unit_type_id = lower(clean(c.unit_type_id))
-  left anti join (
-    select distinct property_id, amenity_id from resman_amenity_charges where flag(impacts_market_rent)
-  ) rent on rent.property_id = c.property_id and rent.amenity_id = c.amenity_id
-  where coalesce(flag(c.is_enabled), true)
-    and coalesce(date_lenient(c.start_date) <= local_date(s.observed_at, p.time_zone), true)
-    and coalesce(date_lenient(c.end_date) >= local_date(s.observed_at, p.time_zone), true)
-  union all
-  select
-    property_id, 'resman_unit_types', 3, 'required_deposit', 'Required deposit', 'deposit',
-    required_deposit, null, null, null, null, 'one_time', 'required', null, null, null, null,
-    coalesce(clean(name), clean(unit_type_id)), null, null, null, null, null, _row
+
+-- step: stated
+select
+  property_id, 'mits_charges' as origin, 4 as list,
+  concat_ws('|', element, kind, label) as identity,
+  case
+    when element like '%ApplicationFee' then 'Application fee'
+    when element like '%AdminFee' then 'Admin fee'
+    when element like '%BrokerFee' then 'Broker fee'
+    when element like '%NonRefundableHoldFee' then 'Non-refundable hold fee'
+    when element like '%LateMinFee' then 'Late fee'
+    when element like '%LateFeePerDay' then 'Late fee a day'
+    when element like '%LatePercent' then 'Late fee in percent of the rent'
+    when element like '%Pet%Deposit' then concat('Pet deposit', coalesce(' (' || clean(kind) || ')', ''))
+    when element like '%Pet%Rent' then concat('Pet rent', coalesce(' (' || clean(kind) || ')', ''))
+    when element like '%Pet%' then concat('Pet fee', coalesce(' (' || clean(kind) || ')', ''))
+    when element like '%Parking%' then coalesce(clean(label), clean(kind) || ' parking', 'Parking')
+    when element like '%Deposit%' then coalesce(
+      case when lower(kind) like '%deposit%' then clean(kind) end, clean(kind) || ' deposit', clean(label), 'Deposit')
+    else coalesce(clean(label), clean(kind), replace(snake(regexp_replace(element, '^.*/', '')), '_', ' '))
+  end as name,
+  element as hint,
+  case when element not like '%Percent' then amount end as amount_text, amount_min as min_text, amount_max as max_text,
+  case when element like '%Percent' then amount end as percent_text,
+  currency,
+  case
+    when element like '%LateFeePerDay' then 'daily'
+    when element like '%Late%' then 'per_occurrence'
+    when element like '%Rent' or element like '%Parking%' then 'monthly'
+    when element like '%Fee%' or element like '%Deposit%' then 'one_time'
+    else 'unknown'
+  end as frequency,
+  case
+    when element like '%Pet%' or element like '%Late%' or element like '%BrokerFee' or element like '%HoldFee' then 'situational'
+    when element like '%Parking%' then 'optional'
+    when element like '%ApplicationFee' or element like '%AdminFee' or element like '%Deposit%' then 'required'
+    else 'situational'
+  end as requirement,
+  case
+    when element like '%NonRefundable%' then false
+    else coalesce(price(percent_refundable) > 0 or price(portion_refundable) > 0,
+      case when coalesce(money(percent_refundable), money(portion_refundable)) = 0 then false end)
+  end as refundable,
+  percent_refundable as refundable_percent, portion_refundable as refundable_text,
+  case when element like '%Pet%' then 'pet' when element like '%Parking%' then 'parking' end as about,
+  clean(floorplan_id) as floorplan_code, clean(unit_number) as unit_number,
+  cast(null as boolean) as third_party, cast(null as boolean) as taxable, clean(condition) as condition,
+  cast(null as varchar) as reject, _row
+from mits_charges
+where clean(coalesce(amount, amount_min, amount_max)) is not null
+union all
+select
+  property_id, 'resman_property_charges', 1, concat_ws('|', transaction_category_id, charge_name),
+  coalesce(clean(charge_name), clean(charge_category)), charge_category,
+  amount, null, null, null, currency,
+  coalesce(snake(frequency), case when flag(is_recurring) then 'monthly' when not flag(is_recurring) then 'one_time' end),
+  case when flag(is_required) then 'required' when flag(is_situational) then 'situational'
+    when not flag(is_required) then 'optional' else 'situational' end,
+  flag(is_refundable), null, null, null, null, null, flag(is_third_party), flag(is_taxable), null, null, _row
+from resman_property_charges
+where coalesce(flag(is_enabled), true)
+union all
+select
+  c.property_id, 'resman_unit_charges', 2,
+  concat_ws('|', c.transaction_category_id, c.charge_name, c.rentable_item_type_id, c.amenity_id),
+  coalesce(clean(c.charge_name), clean(c.charge_category)), concat_ws(' ', c.charge_category, c.charge_class),
+  c.amount, null, null, null, null,
+  coalesce(snake(c.frequency), case
+    when flag(c.is_recurring) or snake(c.charge_class) in ('recurring', 'rentable_item', 'amenity') then 'monthly'
+    when not flag(c.is_recurring) or snake(c.charge_class) = 'one_time' then 'one_time' end),
+  case when flag(c.is_required) then 'required' when flag(c.is_situational) then 'situational'
+    when not flag(c.is_required) then 'optional' else 'situational' end,
+  flag(c.is_refundable), null, null, null,
+  case when clean(c.unit_id) is null then t.code end, u.unit_number, null, null, null,
+  case
+    when clean(c.unit_id) is not null and u.unit_number is null then 'the charge is for a unit that no list has'
+    when clean(c.unit_id) is null and clean(c.unit_type_id) is not null and t.code is null then 'the charge is for a unit type that no list has'
+  end,
+  c._row
+from slice s
+cross join resman_unit_charges c
+left join properties p on p.property_id = c.property_id
+left join units u on u.property_id = c.property_id and u.unit_id = lower(clean(c.unit_id))
+left join (
+  select property_id, lower(clean(unit_type_id)) as unit_type_id, coalesce(clean(name), clean(unit_type_id)) as code
   from resman_unit_types
-  where clean(required_deposit) is not null
-  union all
-  select
-    property_id, 'resman_rentable_item_types', 5, rentable_item_type_id,
-    coalesce(clean(name), clean(marketing_description), clean(description)),
-    concat_ws(' ', description, 'rentable item'), amount, null, null, null, null, 'monthly', 'optional', null, null, null,
-    'rentable_item', null, null, null, null, clean(marketing_description), null, _row
-  from resman_rentable_item_types
-  union all
-  select
-    c.property_id, 'resman_amenity_charges', 6, c.amenity_id, clean(c.amenity_name), 'amenity charge',
-    c.amount, null, null, null, null, 'monthly',
-    case when a.unit_number is null then 'situational' else 'required' end, null, null, null, null, null, a.unit_number,
-    null, null, null, null, c._row
-  from (
-    select c.* from slice s
-    cross join resman_amenity_charges c
-    left join properties p on p.property_id = c.property_id
-    where coalesce(date_lenient(c.charge_date) <= local_date(s.observed_at, p.time_zone), true)
-    qualify row_number() over (
-      partition by c.property_id, c.amenity_id order by date_lenient(c.charge_date) desc nulls last, c._row
-    ) = 1
-  ) c
-  left join (
-    select distinct property_id, amenity_id, clean(unit_number) as unit_number from resman_amenities
-  ) a on a.property_id = c.property_id and a.amenity_id = c.amenity_id
-  where not coalesce(flag(c.impacts_market_rent), false)
-), read as (
-  select *,
-    coalesce(price(amount_text), case when price(min_text) = price(max_text) then price(min_text) end) as amount,
-    case when price(amount_text) is null and price(min_text) is distinct from price(max_text)
-      then least(coalesce(price(min_text), price(max_text)), coalesce(price(max_text), price(min_text))) end as amount_min,
-    case when price(amount_text) is null and price(min_text) is distinct from price(max_text)
-      then greatest(coalesce(price(min_text), price(max_text)), coalesce(price(max_text), price(min_text))) end as amount_max,
-    lower(concat_ws(' ', regexp_replace(hint, '[/_]', ' ', 'g'), name)) as words,
-    nullif(concat_ws('; ',
-      issue(coalesce(name, 'amount'), 'price', amount_text),
-      issue(concat('lowest ', coalesce(name, 'amount')), 'price', min_text),
-      issue(concat('highest ', coalesce(name, 'amount')), 'price', max_text),
-      issue(coalesce(name, 'percentage'), 'price', percent_text)
-    ), '') as issue
-  from stated
-  where not (
-    coalesce(money(amount_text), money(min_text), money(max_text), money(percent_text)) is not null
-    and coalesce(money(amount_text), 0) = 0 and coalesce(money(min_text), 0) = 0
-    and coalesce(money(max_text), 0) = 0 and coalesce(money(percent_text), 0) = 0
-  )
-), kinds as (
-  -- A few dozen wordings stand for all charges, so each is looked at once.
-  select words,
-    case
-      when regexp_like(words, 'application ?fee|\bapplication\b|\bscreening\b') then 'application'
-      when regexp_like(words, '\badmin') then 'admin'
-      when regexp_like(words, 'hold ?fee|\bhold(ing)?\b') then 'hold'
-      when regexp_like(words, '\bbroker') then 'broker'
-      when regexp_like(words, '\blate|\bnsf\b|\breturned (check|payment)') then 'late'
-      when regexp_like(words, '\b(pets?|dogs?|cats?|animals?)\b') then 'pet'
-      when regexp_like(words, '\b(parking|garages?|carports?)\b') then 'parking'
-      when regexp_like(words, '\b(storage|lockers?)\b') then 'storage'
-      when regexp_like(words, '\bdeposit') then 'deposit'
-      when regexp_like(words, '\b(insurance|liability)\b') then 'insurance'
-      when regexp_like(words, '\b(utilit|trash|water\b|sewer|electric|gas\b|internet|cable\b|wi-?fi|pest|technology)') then 'utility'
-      when words like '%rentable item%' then 'rentable_item'
-      when regexp_like(words, '\bamenit') then 'amenity'
-      else 'other'
-    end as category
-  from (select distinct words from read)
-), sorted as (
-  select r.*, coalesce(k.category, 'other') as category,
-    case
-      when frequency in ('one_time', 'once', 'onetime', 'non_recurring', 'at_move_in', 'move_in', 'single') then 'one_time'
-      when frequency in ('monthly', 'month', 'per_month', 'recurring', 'every_month') then 'monthly'
-      when frequency in ('daily', 'day', 'per_day') then 'daily'
-      when frequency in ('annual', 'annually', 'yearly', 'year', 'per_year') then 'annual'
-      when frequency in ('per_occurrence', 'per_use', 'each', 'occurrence', 'as_incurred') then 'per_occurrence'
-      else 'unknown'
-    end as period
-  from read r
-  left join kinds k on k.words = r.words
-), firsts as (
+  where _row in (select min(_row) from resman_unit_types group by property_id, lower(clean(unit_type_id)))
+) t on t.property_id = c.property_id and t.unit_type_id = lower(clean(c.unit_type_id))
+left anti join (
+  select distinct property_id, amenity_id from resman_amenity_charges where flag(impacts_market_rent)
+) rent on rent.property_id = c.property_id and rent.amenity_id = c.amenity_id
+where coalesce(flag(c.is_enabled), true)
+  and coalesce(date_lenient(c.start_date) <= local_date(s.observed_at, p.time_zone), true)
+  and coalesce(date_lenient(c.end_date) >= local_date(s.observed_at, p.time_zone), true)
+union all
+select
+  property_id, 'resman_unit_types', 3, 'required_deposit', 'Required deposit', 'deposit',
+  required_deposit, null, null, null, null, 'one_time', 'required', null, null, null, null,
+  coalesce(clean(name), clean(unit_type_id)), null, null, null, null, null, _row
+from resman_unit_types
+where clean(required_deposit) is not null
+union all
+select
+  property_id, 'resman_rentable_item_types', 5, rentable_item_type_id,
+  coalesce(clean(name), clean(marketing_description), clean(description)),
+  concat_ws(' ', description, 'rentable item'), amount, null, null, null, null, 'monthly', 'optional', null, null, null,
+  'rentable_item', null, null, null, null, clean(marketing_description), null, _row
+from resman_rentable_item_types
+union all
+select
+  c.property_id, 'resman_amenity_charges', 6, c.amenity_id, clean(c.amenity_name), 'amenity charge',
+  c.amount, null, null, null, null, 'monthly',
+  case when a.unit_number is null then 'situational' else 'required' end, null, null, null, null, null, a.unit_number,
+  null, null, null, null, c._row
+from (
+  select c.* from slice s
+  cross join resman_amenity_charges c
+  left join properties p on p.property_id = c.property_id
+  where coalesce(date_lenient(c.charge_date) <= local_date(s.observed_at, p.time_zone), true)
+  qualify row_number() over (
+    partition by c.property_id, c.amenity_id order by date_lenient(c.charge_date) desc nulls last, c._row
+  ) = 1
+) c
+left join (
+  select distinct property_id, amenity_id, clean(unit_number) as unit_number from resman_amenities
+) a on a.property_id = c.property_id and a.amenity_id = c.amenity_id
+where not coalesce(flag(c.impacts_market_rent), false)
+
+-- step: read
+select *,
+  coalesce(price(amount_text), case when price(min_text) = price(max_text) then price(min_text) end) as amount,
+  case when price(amount_text) is null and price(min_text) is distinct from price(max_text)
+    then least(coalesce(price(min_text), price(max_text)), coalesce(price(max_text), price(min_text))) end as amount_min,
+  case when price(amount_text) is null and price(min_text) is distinct from price(max_text)
+    then greatest(coalesce(price(min_text), price(max_text)), coalesce(price(max_text), price(min_text))) end as amount_max,
+  lower(concat_ws(' ', regexp_replace(hint, '[/_]', ' ', 'g'), name)) as words,
+  nullif(concat_ws('; ',
+    issue(coalesce(name, 'amount'), 'price', amount_text),
+    issue(concat('lowest ', coalesce(name, 'amount')), 'price', min_text),
+    issue(concat('highest ', coalesce(name, 'amount')), 'price', max_text),
+    issue(coalesce(name, 'percentage'), 'price', percent_text)
+  ), '') as issue
+from stated
+where not (
+  coalesce(money(amount_text), money(min_text), money(max_text), money(percent_text)) is not null
+  and coalesce(money(amount_text), 0) = 0 and coalesce(money(min_text), 0) = 0
+  and coalesce(money(max_text), 0) = 0 and coalesce(money(percent_text), 0) = 0
+)
+
+-- step: kinds
+-- A few dozen wordings stand for all charges, so each is looked at once.
+select words,
+  case
+    when regexp_like(words, 'application ?fee|\bapplication\b|\bscreening\b') then 'application'
+    when regexp_like(words, '\badmin') then 'admin'
+    when regexp_like(words, 'hold ?fee|\bhold(ing)?\b') then 'hold'
+    when regexp_like(words, '\bbroker') then 'broker'
+    when regexp_like(words, '\blate|\bnsf\b|\breturned (check|payment)') then 'late'
+    when regexp_like(words, '\b(pets?|dogs?|cats?|animals?)\b') then 'pet'
+    when regexp_like(words, '\b(parking|garages?|carports?)\b') then 'parking'
+    when regexp_like(words, '\b(storage|lockers?)\b') then 'storage'
+    when regexp_like(words, '\bdeposit') then 'deposit'
+    when regexp_like(words, '\b(insurance|liability)\b') then 'insurance'
+    when regexp_like(words, '\b(utilit|trash|water\b|sewer|electric|gas\b|internet|cable\b|wi-?fi|pest|technology)') then 'utility'
+    when words like '%rentable item%' then 'rentable_item'
+    when regexp_like(words, '\bamenit') then 'amenity'
+    else 'other'
+  end as category
+from (select distinct words from read)
+
+-- step: sorted
+select r.*, coalesce(k.category, 'other') as category,
+  case
+    when frequency in ('one_time', 'once', 'onetime', 'non_recurring', 'at_move_in', 'move_in', 'single') then 'one_time'
+    when frequency in ('monthly', 'month', 'per_month', 'recurring', 'every_month') then 'monthly'
+    when frequency in ('daily', 'day', 'per_day') then 'daily'
+    when frequency in ('annual', 'annually', 'yearly', 'year', 'per_year') then 'annual'
+    when frequency in ('per_occurrence', 'per_use', 'each', 'occurrence', 'as_incurred') then 'per_occurrence'
+    else 'unknown'
+  end as period
+from read r
+left join kinds k on k.words = r.words
+
+-- step: single
+with firsts as (
   -- The same charge stated again in one list is one charge.
   select origin, min(_row) as _row
   from sorted
   group by property_id, origin, floorplan_code, unit_number, identity, amount, amount_min, amount_max, period, reject
-), single as (
-  select s.*, concat_ws('|', coalesce(floorplan_code, ''), coalesce(unit_number, '')) as place, lower(name) as plain_name
-  from sorted s
-  left semi join firsts f on f.origin = s.origin and f._row = s._row
-), kept as (
-  select f.* from single f
-  left anti join single g
-    on g.property_id = f.property_id and g.place = f.place and g.category = f.category
-    and g.list < f.list and g.reject is null
-    and (
-      f.category in ('application', 'admin', 'broker', 'deposit', 'hold')
-      or g.plain_name = f.plain_name
-      or (f.category <> 'other' and g.period = f.period and g.amount = f.amount)
-    )
-), several as (
-  select property_id, origin, place, identity from kept group by property_id, origin, place, identity having count(*) > 1
-), numbered as (
-  -- Charges of one list that differ only in what they cost are told apart by their order.
-  select k.origin, k._row, row_number() over (partition by k.property_id, k.origin, k.place, k.identity order by k._row) as nth
-  from (select property_id, origin, place, identity, _row from kept) k
-  left semi join several s
-    on s.property_id = k.property_id and s.origin = k.origin and s.place = k.place and s.identity = k.identity
 )
+select s.*, concat_ws('|', coalesce(floorplan_code, ''), coalesce(unit_number, '')) as place, lower(name) as plain_name
+from sorted s
+left semi join firsts f on f.origin = s.origin and f._row = s._row
+
+-- step: kept
+select f.* from single f
+left anti join single g
+  on g.property_id = f.property_id and g.place = f.place and g.category = f.category
+  and g.list < f.list and g.reject is null
+  and (
+    f.category in ('application', 'admin', 'broker', 'deposit', 'hold')
+    or g.plain_name = f.plain_name
+    or (f.category <> 'other' and g.period = f.period and g.amount = f.amount)
+  )
+
+-- step: numbered
+with several as (
+  select property_id, origin, place, identity from kept group by property_id, origin, place, identity having count(*) > 1
+)
+-- Charges of one list that differ only in what they cost are told apart by their order.
+select k.origin, k._row, row_number() over (partition by k.property_id, k.origin, k.place, k.identity order by k._row) as nth
+from (select property_id, origin, place, identity, _row from kept) k
+left semi join several s
+  on s.property_id = k.property_id and s.origin = k.origin and s.place = k.place and s.identity = k.identity
+
+-- result
 select
   f.property_id,
   stable_id(f.origin, f.floorplan_code, f.unit_number, f.identity, cast(coalesce(n.nth, 1) as varchar)) as fee_id,

@@ -9,11 +9,13 @@
 -- The feed's id of a floor plan is the unit-type code, which the newer API calls the name. Counts and areas come from
 -- the newer API first, rents from the feed first, since it has the range over all units. A rent of 0 is unknown.
 with feed as (
-  select *, clean(floorplan_id) as code from mits_floorplans
-  qualify row_number() over (partition by property_id, code order by _row) = 1
+  select *, clean(floorplan_id) as code
+  from mits_floorplans
+  where _row in (select min(_row) from mits_floorplans group by property_id, clean(floorplan_id))
 ), v2 as (
-  select *, coalesce(clean(name), clean(unit_type_id)) as code from resman_unit_types
-  qualify row_number() over (partition by property_id, code order by _row) = 1
+  select *, coalesce(clean(name), clean(unit_type_id)) as code
+  from resman_unit_types
+  where _row in (select min(_row) from resman_unit_types group by property_id, coalesce(clean(name), clean(unit_type_id)))
 )
 select
   coalesce(m.property_id, v2.property_id) as property_id,
@@ -57,6 +59,7 @@ select
     issue('smallest area', 'number', m.square_feet_min),
     issue('largest area', 'number', m.square_feet_max)
   ), '') as issue
-from feed m
-full join v2 on v2.property_id = m.property_id and v2.code = m.code
-cross join slice s
+from slice s
+cross join (
+  feed m full join v2 on v2.property_id = m.property_id and v2.code = m.code
+)

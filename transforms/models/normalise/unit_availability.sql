@@ -14,37 +14,72 @@
 -- rule_v2: marketed online, not excluded, ready or being made ready, and vacant or on notice without a next tenant.
 -- A unit that only the oldest list has cannot be judged and is not offered; holding, excluded and unmarketed units and
 -- units whose number stands twice with different facts are never offered. A wrong offer costs more than a missing one.
-with mits as (
-  select property_id, clean(unit_number) as unit_number,
-    min(vacancy_class) as vacancy_class, min(vacate_date) as vacate_date, min(made_ready_date) as made_ready_date,
-    count(distinct stable_id(
-      floorplan_id, building, floor, bedrooms, bathrooms, square_feet_min, square_feet_max, market_rent, unit_rent,
-      economic_status, occupancy_status, leased_status, vacancy_class, vacate_date, made_ready_date, street
-    )) > 1 as differs
-  from mits_units
-  group by property_id, clean(unit_number)
-), v1 as (
-  select property_id, clean(unit_number) as unit_number,
-    count(distinct stable_id(unit_id, building, floor, street, unit_type)) > 1 as differs
-  from resman_v1_units
-  group by property_id, clean(unit_number)
-), v2 as (
-  select property_id, clean(unit_number) as unit_number,
-    count(distinct stable_id(
-      unit_id, unit_type_id, building, floor, square_feet, market_rent, excluded_from_occupancy,
-      available_for_online_marketing, is_affordable_unit, is_holding_unit
-    )) > 1 as differs
-  from resman_units
-  group by property_id, clean(unit_number)
-), va as (
-  select property_id, clean(unit_number) as unit_number, min(date_available) as date_available,
-    count(distinct stable_id(
-      unit_id, unit_type_id, building_name, floor, square_feet, market_rent, available_for_online_marketing,
-      excluded_from_occupancy, status, date_available, vacancy_status
-    )) > 1 as differs
-  from resman_availability
-  group by property_id, clean(unit_number)
-), judged as (
+
+-- step: mits
+select property_id, clean(unit_number) as unit_number, count(*) as times,
+  min(vacancy_class) as vacancy_class, min(vacate_date) as vacate_date, min(made_ready_date) as made_ready_date
+from mits_units
+group by property_id, clean(unit_number)
+
+-- step: v1
+select property_id, clean(unit_number) as unit_number, count(*) as times
+from resman_v1_units
+group by property_id, clean(unit_number)
+
+-- step: v2
+select property_id, clean(unit_number) as unit_number, count(*) as times
+from resman_units
+group by property_id, clean(unit_number)
+
+-- step: va
+select property_id, clean(unit_number) as unit_number, count(*) as times, min(date_available) as date_available
+from resman_availability
+group by property_id, clean(unit_number)
+
+-- step: several
+select 'mits' as list, property_id, unit_number from mits where times > 1
+union all
+select 'v1', property_id, unit_number from v1 where times > 1
+union all
+select 'v2', property_id, unit_number from v2 where times > 1
+union all
+select 'va', property_id, unit_number from va where times > 1
+
+-- step: differing
+-- The numbers that stand in one list more than once, with different facts.
+select distinct property_id, unit_number
+from (
+  select n.*, stable_id(
+      l.floorplan_id, l.building, l.floor, l.bedrooms, l.bathrooms, l.square_feet_min, l.square_feet_max,
+      l.market_rent, l.unit_rent, l.economic_status, l.occupancy_status, l.leased_status, l.vacancy_class,
+      l.vacate_date, l.made_ready_date, l.street
+    ) as content
+  from several n
+  join mits_units l on n.list = 'mits' and l.property_id = n.property_id and clean(l.unit_number) = n.unit_number
+  union all
+  select n.*, stable_id(l.unit_id, l.building, l.floor, l.street, l.unit_type)
+  from several n
+  join resman_v1_units l on n.list = 'v1' and l.property_id = n.property_id and clean(l.unit_number) = n.unit_number
+  union all
+  select n.*, stable_id(
+      l.unit_id, l.unit_type_id, l.building, l.floor, l.square_feet, l.market_rent, l.excluded_from_occupancy,
+      l.available_for_online_marketing, l.is_affordable_unit, l.is_holding_unit
+    )
+  from several n
+  join resman_units l on n.list = 'v2' and l.property_id = n.property_id and clean(l.unit_number) = n.unit_number
+  union all
+  select n.*, stable_id(
+      l.unit_id, l.unit_type_id, l.building_name, l.floor, l.square_feet, l.market_rent,
+      l.available_for_online_marketing, l.excluded_from_occupancy, l.status, l.date_available, l.vacancy_status
+    )
+  from several n
+  join resman_availability l on n.list = 'va' and l.property_id = n.property_id and clean(l.unit_number) = n.unit_number
+)
+group by list, property_id, unit_number
+having min(content) <> max(content)
+
+-- result
+with judged as (
   select
     u.property_id, u.unit_number, u.holding, u.excluded, u.marketed,
     u.economic_status, u.occupancy_status, u.leased_status, u.vacancy_status, u.make_ready_status,
@@ -63,8 +98,7 @@ with mits as (
     date_lenient(m.vacate_date) as vacate_on,
     date_lenient(m.made_ready_date) as made_ready_on,
     date_lenient(va.date_available) as v2_on,
-    coalesce(m.differs, false) or coalesce(v1.differs, false) or coalesce(v2.differs, false)
-      or coalesce(va.differs, false) as differs,
+    d.unit_number is not null as differs,
     nullif(concat_ws('; ',
       issue('vacate date', 'date', m.vacate_date),
       issue('made-ready date', 'date', m.made_ready_date),
@@ -72,8 +106,7 @@ with mits as (
     ), '') as issue
   from units u
   left join mits m on m.property_id = u.property_id and m.unit_number = u.unit_number
-  left join v1 on v1.property_id = u.property_id and v1.unit_number = u.unit_number
-  left join v2 on v2.property_id = u.property_id and v2.unit_number = u.unit_number
+  left join differing d on d.property_id = u.property_id and d.unit_number = u.unit_number
   left join va on va.property_id = u.property_id and va.unit_number = u.unit_number
 ), counted as (
   select *,

@@ -12,155 +12,163 @@
 --   the MITS statuses come from mits alone, vacancy and make-ready from v2_availability alone.
 -- A rent of 0, below 0 or not an amount is unknown and leaves the word to the next list. A list that has a number twice
 -- keeps its first row; a second one that says the same is dropped, and one that says something else is refused. First
--- rows are found by grouping and not by a window: a window costs a batch a partition, and here each unit is one.
-with mits_numbers as (
-  select property_id, number, min(_row) as first_row, min(content) <> max(content) as differs
-  from (
-    select property_id, clean(unit_number) as number, _row, stable_id(
-      floorplan_id, building, floor, bedrooms, bathrooms, square_feet_min, square_feet_max, market_rent, unit_rent,
-      economic_status, occupancy_status, leased_status, vacancy_class, vacate_date, made_ready_date, street
-    ) as content
-    from mits_units
+-- rows are found by grouping and not by a window: a window costs a batch a partition, and here each unit is one. What
+-- rows say is only compared where a number stands more than once.
+
+-- step: numbers
+select list, property_id, number, min(_row) as first_row, count(*) as times
+from (
+  select 'mits' as list, property_id, clean(unit_number) as number, _row from mits_units
+  union all
+  select 'v1_units', property_id, clean(unit_number), _row from resman_v1_units
+  union all
+  select 'v2_units', property_id, clean(unit_number), _row from resman_units
+  union all
+  select 'v2_availability', property_id, clean(unit_number), _row from resman_availability
+)
+group by list, property_id, number
+
+-- step: several
+select list, property_id, number, first_row from numbers where times > 1 and number is not null
+
+-- step: again
+-- The rows of those numbers, with one word for what they say.
+select n.*, l._row, stable_id(
+    l.floorplan_id, l.building, l.floor, l.bedrooms, l.bathrooms, l.square_feet_min, l.square_feet_max, l.market_rent,
+    l.unit_rent, l.economic_status, l.occupancy_status, l.leased_status, l.vacancy_class, l.vacate_date,
+    l.made_ready_date, l.street
+  ) as content
+from several n
+join mits_units l on n.list = 'mits' and l.property_id = n.property_id and clean(l.unit_number) = n.number
+union all
+select n.*, l._row, stable_id(l.unit_id, l.building, l.floor, l.street, l.unit_type)
+from several n
+join resman_v1_units l on n.list = 'v1_units' and l.property_id = n.property_id and clean(l.unit_number) = n.number
+union all
+select n.*, l._row, stable_id(
+    l.unit_id, l.unit_type_id, l.building, l.floor, l.square_feet, l.market_rent, l.excluded_from_occupancy,
+    l.available_for_online_marketing, l.is_affordable_unit, l.is_holding_unit
   )
-  group by property_id, number
-), mits as (
-  select l.*, n.number, n.differs from mits_units l join mits_numbers n on n.first_row = l._row
-), v1_numbers as (
-  select property_id, number, min(_row) as first_row, min(content) <> max(content) as differs
-  from (
-    select property_id, clean(unit_number) as number, _row, stable_id(
-      unit_id, building, floor, street, unit_type
-    ) as content
-    from resman_v1_units
+from several n
+join resman_units l on n.list = 'v2_units' and l.property_id = n.property_id and clean(l.unit_number) = n.number
+union all
+select n.*, l._row, stable_id(
+    l.unit_id, l.unit_type_id, l.building_name, l.floor, l.square_feet, l.market_rent, l.available_for_online_marketing,
+    l.excluded_from_occupancy, l.status, l.date_available, l.vacancy_status
   )
-  group by property_id, number
+from several n
+join resman_availability l
+  on n.list = 'v2_availability' and l.property_id = n.property_id and clean(l.unit_number) = n.number
+
+-- step: differing
+select list, property_id, number
+from again
+group by list, property_id, number
+having min(content) <> max(content)
+
+-- step: refused
+select a.list, a._row, concat(a.list, ' has this unit number again, with other facts') as reason
+from differing d
+join again a on a.list = d.list and a.property_id = d.property_id and a.number = d.number
+where a._row <> a.first_row
+union all
+select 'mits', _row, 'a unit of mits has no number' from mits_units where clean(unit_number) is null
+union all
+select 'v1_units', _row, 'a unit of v1_units has no number' from resman_v1_units where clean(unit_number) is null
+union all
+select 'v2_units', _row, 'a unit of v2_units has no number' from resman_units where clean(unit_number) is null
+union all
+select 'v2_availability', _row, 'a unit of v2_availability has no number' from resman_availability
+where clean(unit_number) is null
+
+-- step: known
+select k.property_id, k.number, d.number is not null as differs
+from (select distinct property_id, number from numbers where number is not null) k
+left join (select distinct property_id, number from differing) d on d.property_id = k.property_id and d.number = k.number
+
+-- step: types
+select property_id, coalesce(clean(name), clean(unit_type_id)) as code, bedrooms, bathrooms
+from resman_unit_types
+where _row in (
+  select min(_row) from resman_unit_types group by property_id, coalesce(clean(name), clean(unit_type_id))
+)
+
+-- step: merged
+with mits as (
+  select l.*, n.number from numbers n join mits_units l on n.list = 'mits' and l._row = n.first_row
 ), v1 as (
-  select l.*, n.number, n.differs from resman_v1_units l join v1_numbers n on n.first_row = l._row
-), v2_numbers as (
-  select property_id, number, min(_row) as first_row, min(content) <> max(content) as differs
-  from (
-    select property_id, clean(unit_number) as number, _row, stable_id(
-      unit_id, unit_type_id, building, floor, square_feet, market_rent, excluded_from_occupancy,
-      available_for_online_marketing, is_affordable_unit, is_holding_unit
-    ) as content
-    from resman_units
-  )
-  group by property_id, number
+  select l.*, n.number from numbers n join resman_v1_units l on n.list = 'v1_units' and l._row = n.first_row
 ), v2 as (
-  select l.*, n.number, n.differs from resman_units l join v2_numbers n on n.first_row = l._row
-), va_numbers as (
-  select property_id, number, min(_row) as first_row, min(content) <> max(content) as differs
-  from (
-    select property_id, clean(unit_number) as number, _row, stable_id(
-      unit_id, unit_type_id, building_name, floor, square_feet, market_rent, available_for_online_marketing,
-      excluded_from_occupancy, status, date_available, vacancy_status
-    ) as content
-    from resman_availability
-  )
-  group by property_id, number
+  select l.*, n.number from numbers n join resman_units l on n.list = 'v2_units' and l._row = n.first_row
 ), va as (
-  select l.*, n.number, n.differs from resman_availability l join va_numbers n on n.first_row = l._row
-), known as (
-  select property_id, number from mits
-  union select property_id, number from v1
-  union select property_id, number from v2
-  union select property_id, number from va
-), types as (
-  select property_id, coalesce(clean(name), clean(unit_type_id)) as code, bedrooms, bathrooms
-  from resman_unit_types
-  where _row in (
-    select min(_row) from resman_unit_types group by property_id, coalesce(clean(name), clean(unit_type_id))
-  )
-), merged as (
-  select
-    k.property_id,
-    k.number as unit_number,
-    lower(coalesce(clean(v2.unit_id), clean(va.unit_id), clean(v1.unit_id))) as unit_id,
-    regexp_replace(
-      coalesce(clean(v2.building), clean(va.building_name), clean(m.building), clean(v1.building)), '^[Bb]uilding +', ''
-    ) as building,
-    coalesce(clean(v2.floor), clean(va.floor), clean(m.floor), clean(v1.floor)) as floor,
-    coalesce(clean(v2.unit_type), clean(va.unit_type_name), clean(m.floorplan_id), clean(v1.unit_type)) as floorplan_code,
-    clean(m.floorplan_name) as floorplan_name,
-    coalesce(clean(m.marketing_name), k.number) as unit_name,
-    price(m.effective_rent_min) as effective_rent_min,
-    price(m.effective_rent_max) as effective_rent_max,
-    money(m.bedrooms) as bedrooms,
-    money(m.bathrooms) as bathrooms,
-    coalesce(price(v2.square_feet), price(va.square_feet), price(m.square_feet_min), price(m.square_feet_max)) as square_feet,
-    coalesce(price(va.market_rent), price(v2.market_rent), price(m.market_rent), price(m.unit_rent)) as market_rent,
-    coalesce(clean(v2.street), clean(va.street), clean(m.street), clean(v1.street)) as street,
-    coalesce(clean(v2.city), clean(va.city), clean(m.city), clean(v1.city)) as city,
-    coalesce(clean(v2.state), clean(va.state), clean(m.state), clean(v1.state)) as state,
-    coalesce(clean(v2.postal_code), clean(va.postal_code), clean(m.postal_code), clean(v1.postal_code)) as postal_code,
-    snake(m.economic_status) as economic_status,
-    snake(m.occupancy_status) as occupancy_status,
-    snake(m.leased_status) as leased_status,
-    snake(va.vacancy_status) as vacancy_status,
-    snake(va.status) as make_ready_status,
-    coalesce(flag(v2.available_for_online_marketing), flag(va.available_for_online_marketing)) as marketed,
-    coalesce(flag(v2.excluded_from_occupancy), flag(va.excluded_from_occupancy)) as excluded,
-    flag(v2.is_affordable_unit) as affordable,
-    flag(v2.is_holding_unit) as holding,
-    source_of('v2_units', v2.building, 'v2_availability', va.building_name, 'mits', m.building, 'v1_units', v1.building) as building_source,
-    source_of('v2_units', v2.floor, 'v2_availability', va.floor, 'mits', m.floor, 'v1_units', v1.floor) as floor_source,
-    source_of('v2_units', v2.unit_type, 'v2_availability', va.unit_type_name, 'mits', m.floorplan_id, 'v1_units', v1.unit_type) as floorplan_source,
-    source_of('v2_units', price(v2.square_feet), 'v2_availability', price(va.square_feet), 'mits', price(m.square_feet_min), 'mits', price(m.square_feet_max)) as square_feet_source,
-    source_of('v2_availability', price(va.market_rent), 'v2_units', price(v2.market_rent), 'mits', price(m.market_rent), 'mits', price(m.unit_rent)) as rent_source,
-    source_of('v2_units', v2.street, 'v2_availability', va.street, 'mits', m.street, 'v1_units', v1.street) as street_source,
-    source_of('v2_units', v2.unit_id, 'v2_availability', va.unit_id, 'v1_units', v1.unit_id) as unit_id_source,
-    source_of('mits', m.number) as mits_source,
-    source_of('v2_availability', va.number) as availability_source,
-    nullif(concat_ws('; ',
-      issue('market rent in v2_availability', 'price', va.market_rent),
-      issue('market rent in v2_units', 'price', v2.market_rent),
-      issue('market rent in mits', 'price', m.market_rent),
-      issue('unit rent in mits', 'price', m.unit_rent),
-      issue('effective rent in mits', 'price', m.effective_rent_min),
-      issue('bedrooms', 'number', m.bedrooms),
-      issue('bathrooms', 'number', m.bathrooms),
-      issue('area in v2_units', 'number', v2.square_feet),
-      issue('area in mits', 'number', m.square_feet_min),
-      case when m.differs or v1.differs or v2.differs or va.differs
-        then 'a list has this unit number more than once and says different things, so it is not offered' end
-    ), '') as issue
-  from known k
-  left join mits m on m.property_id = k.property_id and m.number = k.number
-  left join v1 on v1.property_id = k.property_id and v1.number = k.number
-  left join v2 on v2.property_id = k.property_id and v2.number = k.number
-  left join va on va.property_id = k.property_id and va.number = k.number
-  where k.number is not null
-), refused as (
-  select l.property_id, clean(l.unit_number) as number, l.unit_id, l.building, l.floor, l.unit_type as code, cast(null as varchar) as rent,
-    case when n.first_row is null then 'a unit of v1_units has no number' else 'v1_units has this unit number again, with other facts' end as reason
-  from resman_v1_units l
-  left join v1_numbers n on n.property_id = l.property_id and n.number = clean(l.unit_number)
-  where n.first_row is null or (n.differs and n.first_row <> l._row)
-  union all
-  select l.property_id, clean(l.unit_number) as number, l.unit_id, l.building, l.floor, l.unit_type, l.market_rent,
-    case when n.first_row is null then 'a unit of v2_units has no number' else 'v2_units has this unit number again, with other facts' end as reason
-  from resman_units l
-  left join v2_numbers n on n.property_id = l.property_id and n.number = clean(l.unit_number)
-  where n.first_row is null or (n.differs and n.first_row <> l._row)
-  union all
-  select l.property_id, clean(l.unit_number) as number, l.unit_id, l.building_name, l.floor, l.unit_type_name, l.market_rent,
-    case when n.first_row is null then 'a unit of v2_availability has no number' else 'v2_availability has this unit number again, with other facts' end as reason
-  from resman_availability l
-  left join va_numbers n on n.property_id = l.property_id and n.number = clean(l.unit_number)
-  where n.first_row is null or (n.differs and n.first_row <> l._row)
-  union all
-  select l.property_id, clean(l.unit_number) as number, null, l.building, l.floor, l.floorplan_id, l.market_rent,
-    case when n.first_row is null then 'a unit of mits has no number' else 'mits has this unit number again, with other facts' end as reason
-  from mits_units l
-  left join mits_numbers n on n.property_id = l.property_id and n.number = clean(l.unit_number)
-  where n.first_row is null or (n.differs and n.first_row <> l._row)
+  select l.*, n.number from numbers n join resman_availability l on n.list = 'v2_availability' and l._row = n.first_row
 )
 select
-  u.property_id, u.unit_number, u.unit_id, u.unit_name, u.effective_rent_min, u.effective_rent_max, u.building, u.floor, u.floorplan_code, u.floorplan_name,
+  k.property_id,
+  k.number as unit_number,
+  lower(coalesce(clean(v2.unit_id), clean(va.unit_id), clean(v1.unit_id))) as unit_id,
+  coalesce(clean(m.marketing_name), k.number) as unit_name,
+  coalesce(clean(v2.building), clean(va.building_name), clean(m.building), clean(v1.building)) as stated_building,
+  coalesce(clean(v2.floor), clean(va.floor), clean(m.floor), clean(v1.floor)) as floor,
+  coalesce(clean(v2.unit_type), clean(va.unit_type_name), clean(m.floorplan_id), clean(v1.unit_type)) as floorplan_code,
+  clean(m.floorplan_name) as floorplan_name,
+  money(m.bedrooms) as bedrooms,
+  money(m.bathrooms) as bathrooms,
+  coalesce(price(v2.square_feet), price(va.square_feet), price(m.square_feet_min), price(m.square_feet_max)) as square_feet,
+  coalesce(price(va.market_rent), price(v2.market_rent), price(m.market_rent), price(m.unit_rent)) as market_rent,
+  price(m.effective_rent_min) as effective_rent_min,
+  price(m.effective_rent_max) as effective_rent_max,
+  coalesce(clean(v2.street), clean(va.street), clean(m.street), clean(v1.street)) as street,
+  coalesce(clean(v2.city), clean(va.city), clean(m.city), clean(v1.city)) as city,
+  coalesce(clean(v2.state), clean(va.state), clean(m.state), clean(v1.state)) as state,
+  coalesce(clean(v2.postal_code), clean(va.postal_code), clean(m.postal_code), clean(v1.postal_code)) as postal_code,
+  snake(m.economic_status) as economic_status,
+  snake(m.occupancy_status) as occupancy_status,
+  snake(m.leased_status) as leased_status,
+  snake(va.vacancy_status) as vacancy_status,
+  snake(va.status) as make_ready_status,
+  coalesce(flag(v2.available_for_online_marketing), flag(va.available_for_online_marketing)) as marketed,
+  coalesce(flag(v2.excluded_from_occupancy), flag(va.excluded_from_occupancy)) as excluded,
+  flag(v2.is_affordable_unit) as affordable,
+  flag(v2.is_holding_unit) as holding,
+  source_of('v2_units', v2.unit_id, 'v2_availability', va.unit_id, 'v1_units', v1.unit_id) as unit_id_source,
+  source_of('v2_units', v2.building, 'v2_availability', va.building_name, 'mits', m.building, 'v1_units', v1.building) as building_source,
+  source_of('v2_units', v2.floor, 'v2_availability', va.floor, 'mits', m.floor, 'v1_units', v1.floor) as floor_source,
+  source_of('v2_units', v2.unit_type, 'v2_availability', va.unit_type_name, 'mits', m.floorplan_id, 'v1_units', v1.unit_type) as floorplan_source,
+  source_of('v2_units', price(v2.square_feet), 'v2_availability', price(va.square_feet), 'mits', price(m.square_feet_min), 'mits', price(m.square_feet_max)) as square_feet_source,
+  source_of('v2_availability', price(va.market_rent), 'v2_units', price(v2.market_rent), 'mits', price(m.market_rent), 'mits', price(m.unit_rent)) as rent_source,
+  source_of('v2_units', v2.street, 'v2_availability', va.street, 'mits', m.street, 'v1_units', v1.street) as street_source,
+  source_of('mits', m.number) as mits_source,
+  source_of('v2_availability', va.number) as availability_source,
+  nullif(concat_ws('; ',
+    issue('market rent in v2_availability', 'price', va.market_rent),
+    issue('market rent in v2_units', 'price', v2.market_rent),
+    issue('market rent in mits', 'price', m.market_rent),
+    issue('unit rent in mits', 'price', m.unit_rent),
+    issue('effective rent in mits', 'price', m.effective_rent_min),
+    issue('bedrooms', 'number', m.bedrooms),
+    issue('bathrooms', 'number', m.bathrooms),
+    issue('area in v2_units', 'number', v2.square_feet),
+    issue('area in mits', 'number', m.square_feet_min),
+    case when k.differs
+      then 'a list has this unit number more than once and says different things, so it is not offered' end
+  ), '') as issue
+from known k
+left join mits m on m.property_id = k.property_id and m.number = k.number
+left join v1 on v1.property_id = k.property_id and v1.number = k.number
+left join v2 on v2.property_id = k.property_id and v2.number = k.number
+left join va on va.property_id = k.property_id and va.number = k.number
+
+-- result
+select
+  u.property_id, u.unit_number, u.unit_id, u.unit_name,
+  case when u.stated_building like '_uilding %' then regexp_replace(u.stated_building, '^[Bb]uilding +', '')
+    else u.stated_building end as building,
+  u.floor, u.floorplan_code, u.floorplan_name,
   try_cast(coalesce(u.bedrooms, money(t.bedrooms)) as decimal(6, 2)) as bedrooms,
   try_cast(coalesce(u.bathrooms, money(t.bathrooms)) as decimal(6, 2)) as bathrooms,
   try_cast(u.square_feet as bigint) as square_feet,
-  u.market_rent, s.currency, u.street, u.city, u.state, u.postal_code,
+  u.market_rent, u.effective_rent_min, u.effective_rent_max, s.currency, u.street, u.city, u.state, u.postal_code,
   u.economic_status, u.occupancy_status, u.leased_status, u.vacancy_status, u.make_ready_status,
   u.marketed, u.excluded, u.affordable, u.holding,
   json_object(
@@ -177,6 +185,19 @@ cross join merged u
 left join types t on t.property_id = u.property_id and t.code = u.floorplan_code
 union all
 select
-  property_id, number, unit_id, null, null, null, building, floor, code, null, null, null, null, price(rent), null, null, null, null, null,
-  null, null, null, null, null, null, null, null, null, null, null, reason
-from refused
+  property_id, number, unit_id, null, building, floor, code, null, null, null, null, price(rent), null, null, null,
+  null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, reason
+from (
+  select l.property_id, clean(l.unit_number) as number, l.unit_id, l.building, l.floor, l.unit_type as code,
+    cast(null as varchar) as rent, r.reason
+  from refused r join resman_v1_units l on r.list = 'v1_units' and l._row = r._row
+  union all
+  select l.property_id, clean(l.unit_number), l.unit_id, l.building, l.floor, l.unit_type, l.market_rent, r.reason
+  from refused r join resman_units l on r.list = 'v2_units' and l._row = r._row
+  union all
+  select l.property_id, clean(l.unit_number), l.unit_id, l.building_name, l.floor, l.unit_type_name, l.market_rent, r.reason
+  from refused r join resman_availability l on r.list = 'v2_availability' and l._row = r._row
+  union all
+  select l.property_id, clean(l.unit_number), null, l.building, l.floor, l.floorplan_id, l.market_rent, r.reason
+  from refused r join mits_units l on r.list = 'mits' and l._row = r._row
+)

@@ -58,8 +58,53 @@ struct Function {
     arity: Arity,
     takes: &'static [DataType],
     gives: DataType,
-    run: fn(&[ArrayRef]) -> Result<ArrayRef>,
+    run: Run,
     signature: Signature,
+}
+
+/// How a function is computed.
+#[derive(Clone, Copy)]
+enum Run {
+    /// From arrays of one length; a literal is repeated for every row.
+    Arrays(fn(&[ArrayRef]) -> Result<ArrayRef>),
+    /// From the arguments as they come: for functions that are called with literals on every row.
+    Args(fn(&Args<'_>) -> Result<ArrayRef>),
+}
+
+/// The arguments of a call on one batch.
+struct Args<'a> {
+    values: &'a [ColumnarValue],
+    rows: usize,
+}
+
+/// A text argument: a column, or one value for all rows.
+enum Texts<'a> {
+    Column(&'a StringArray),
+    One(Option<&'a str>),
+}
+
+impl Args<'_> {
+    /// A text argument. What is no text has no values; the types were settled when the call was planned.
+    fn texts(&self, at: usize) -> Texts<'_> {
+        match &self.values[at] {
+            ColumnarValue::Array(array) => array.as_string_opt().map_or(Texts::One(None), Texts::Column),
+            ColumnarValue::Scalar(value) => Texts::One(value.try_as_str().flatten()),
+        }
+    }
+
+    /// An argument as a column.
+    fn array(&self, at: usize) -> Result<ArrayRef> {
+        self.values[at].to_array(self.rows)
+    }
+}
+
+impl<'a> Texts<'a> {
+    fn at(&self, row: usize) -> Option<&'a str> {
+        match self {
+            Texts::Column(array) => array.is_valid(row).then(|| array.value(row)),
+            Texts::One(value) => *value,
+        }
+    }
 }
 
 impl Function {
@@ -72,7 +117,19 @@ impl Function {
         run: fn(&[ArrayRef]) -> Result<ArrayRef>,
     ) -> Self {
         let signature = Signature::new(TypeSignature::UserDefined, Volatility::Immutable);
-        Self { name, arity, takes, gives, run, signature }
+        Self { name, arity, takes, gives, run: Run::Arrays(run), signature }
+    }
+
+    /// A function that sees which of its arguments are literals.
+    fn of_args(
+        name: &'static str,
+        arity: Arity,
+        takes: &'static [DataType],
+        gives: DataType,
+        run: fn(&Args<'_>) -> Result<ArrayRef>,
+    ) -> Self {
+        let signature = Signature::new(TypeSignature::UserDefined, Volatility::Immutable);
+        Self { name, arity, takes, gives, run: Run::Args(run), signature }
     }
 
     /// A function of text only.
@@ -94,6 +151,31 @@ fn strings(array: &ArrayRef) -> &StringArray {
 /// Applies a function to every value of the first argument.
 fn map_text(args: &[ArrayRef], f: impl Fn(&str) -> Option<String>) -> Result<ArrayRef> {
     Ok(Arc::new(strings(&args[0]).iter().map(|v| v.and_then(&f)).collect::<StringArray>()))
+}
+
+/// Values of a function that a column asks for again and again: few words stand in most of them.
+struct Remembered<'a, T> {
+    known: Vec<(&'a str, T)>,
+}
+
+impl<'a, T: Clone> Remembered<'a, T> {
+    /// More are not worth searching.
+    const MOST: usize = 16;
+
+    fn new() -> Self {
+        Self { known: Vec::with_capacity(Self::MOST) }
+    }
+
+    fn of(&mut self, text: &'a str, f: impl FnOnce(&'a str) -> T) -> T {
+        if let Some((_, value)) = self.known.iter().find(|(t, _)| *t == text) {
+            return value.clone();
+        }
+        let value = f(text);
+        if self.known.len() < Self::MOST {
+            self.known.push((text, value.clone()));
+        }
+        value
+    }
 }
 
 impl fmt::Debug for Function {
@@ -155,8 +237,10 @@ impl ScalarUDFImpl for Function {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let result = (self.run)(&arrays)?;
+        let result = match self.run {
+            Run::Arrays(run) => run(&ColumnarValue::values_to_arrays(&args.args)?)?,
+            Run::Args(run) => run(&Args { values: &args.args, rows: if constant { 1 } else { args.number_rows } })?,
+        };
         if constant && result.len() == 1 {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
         }

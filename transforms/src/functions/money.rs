@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Decimal128Array, StringArray};
+use arrow::array::{ArrayRef, Decimal128Array, StringArray};
+use arrow::datatypes::DataType;
 use catalog::dataset::MONEY;
 use datafusion::error::Result;
 
-use super::{Arity, Function, strings, text::clean};
+use super::{Args, Arity, Function, strings, text::clean};
 
 pub(super) fn all() -> Vec<Function> {
     vec![
         Function::text("money", Arity::Between(1, 1), MONEY, |a| amounts(&a[0], money)),
         Function::text("price", Arity::Between(1, 1), MONEY, |a| amounts(&a[0], |t| money(t).filter(|m| *m > 0))),
-        Function::text("issue", Arity::Between(3, 3), arrow::datatypes::DataType::Utf8, issues),
+        Function::of_args("issue", Arity::Between(3, 3), &[DataType::Utf8], DataType::Utf8, issues),
     ]
 }
 
@@ -32,6 +33,9 @@ const LARGEST: i128 = 99_999_999_999_999;
 /// decimal place rounds half away from zero.
 pub fn money(text: &str) -> Option<i128> {
     let text = text.trim();
+    if let Some(hundredths) = plain(text.as_bytes()) {
+        return Some(hundredths);
+    }
     let (mut body, mut negative) = match text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
         Some(inner) => (inner.trim(), true),
         None => (text, false),
@@ -65,6 +69,20 @@ pub fn money(text: &str) -> Option<i128> {
     }
     let hundredths = digits(body)?;
     (hundredths <= LARGEST).then_some(if negative { -hundredths } else { hundredths })
+}
+
+/// The amount as most vendors write it, digits with at most two decimal places, without the care that others need.
+fn plain(text: &[u8]) -> Option<i128> {
+    let (whole, places) = match text {
+        [whole @ .., b'.', a, b] => (whole, [*a, *b]),
+        [whole @ .., b'.', a] => (whole, [*a, b'0']),
+        whole => (whole, [b'0', b'0']),
+    };
+    if whole.is_empty() || whole.len() > 12 || !whole.iter().chain(&places).all(u8::is_ascii_digit) {
+        return None;
+    }
+    let hundredths = whole.iter().chain(&places).fold(0_u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    Some(i128::from(hundredths))
 }
 
 /// Takes one currency sign or code off either end.
@@ -129,12 +147,11 @@ fn digits(text: &str) -> Option<i128> {
 
 /// `issue(label, kind, text)`: why a value that is there cannot be used, as a sentence for a person; null when it can,
 /// and when there is none. Kinds are `price` (0 and blank are no price, and no issue), `date` and `number`.
-fn issues(args: &[ArrayRef]) -> Result<ArrayRef> {
-    let [labels, kinds, values] = [&args[0], &args[1], &args[2]].map(strings);
-    let found = (0..values.len()).map(|row| {
-        let value = values.is_valid(row).then(|| values.value(row)).and_then(clean)?;
-        let (label, kind) =
-            (labels.is_valid(row).then(|| labels.value(row))?, kinds.is_valid(row).then(|| kinds.value(row))?);
+fn issues(args: &Args<'_>) -> Result<ArrayRef> {
+    let [labels, kinds, values] = [0, 1, 2].map(|at| args.texts(at));
+    let found = (0..args.rows).map(|row| {
+        let value = values.at(row).and_then(clean)?;
+        let (label, kind) = (labels.at(row)?, kinds.at(row)?);
         let fault = match kind {
             "date" => super::date_lenient(value).is_none().then_some("is not a date"),
             "number" => money(value).is_none().then_some("is not a number"),
@@ -179,6 +196,18 @@ mod tests {
         ] {
             assert_eq!(money(text), Some(hundredths), "{text}");
         }
+    }
+
+    #[test]
+    fn the_short_way_and_the_long_one_agree() {
+        for text in
+            ["0", "00", "5.", "5.5", "5.05", "5.005", ".5", "1234.50", "999999999999.99", "1000000000000", "1.a", "a"]
+        {
+            if let Some(short) = plain(text.as_bytes()) {
+                assert_eq!(digits(text).filter(|d| *d <= LARGEST), Some(short), "{text}");
+            }
+        }
+        assert_eq!(plain(b"1234.5"), Some(123_450));
     }
 
     #[test]

@@ -2,24 +2,53 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, StringArray, StringBuilder};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use datafusion::error::Result;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Arity, Function, map_text, strings};
+use super::{Args, Arity, Function, Remembered, Texts, map_text, strings};
 
 pub(super) fn all() -> Vec<Function> {
     vec![
-        Function::map("clean", |a| map_text(a, |v| clean(v).map(str::to_owned))),
-        Function::map("snake", |a| map_text(a, snake)),
+        Function::map("clean", |a| cleaned(&a[0])),
+        Function::map("snake", |a| {
+            let mut words = Remembered::new();
+            let found = strings(&a[0]).iter().map(|v| words.of(v?, |v| snake(v).map(Arc::<str>::from)));
+            Ok(Arc::new(found.collect::<StringArray>()))
+        }),
         Function::map("url_part", |a| map_text(a, |v| Some(url_part(v)))),
         Function::text("flag", Arity::Between(1, 1), DataType::Boolean, |a| {
             Ok(Arc::new(strings(&a[0]).iter().map(|v| v.and_then(flag)).collect::<BooleanArray>()))
         }),
-        Function::text("stable_id", Arity::Any, DataType::Utf8, stable_ids),
-        Function::text("source_of", Arity::Any, DataType::Utf8, source_of),
+        Function::of_args("stable_id", Arity::Any, &[DataType::Utf8], DataType::Utf8, stable_ids),
+        Function::of_args("source_of", Arity::Any, &[DataType::Utf8], DataType::Utf8, source_of),
     ]
+}
+
+/// `clean` of a column. Most columns are clean already, or have blank values and no blanks around others: then their
+/// text is not copied.
+fn cleaned(array: &ArrayRef) -> Result<ArrayRef> {
+    let values = strings(array);
+    let edge = |b: &u8| b.is_ascii_graphic();
+    let (mut blank, mut ragged) = (false, false);
+    for value in values.iter().flatten() {
+        match value.as_bytes() {
+            [] => blank = true,
+            [first, .., last] if edge(first) && edge(last) => {}
+            [only] if edge(only) => {}
+            _ => ragged |= value.trim().len() < value.len(),
+        }
+    }
+    if ragged {
+        return Ok(Arc::new(values.iter().map(|v| v.and_then(clean)).collect::<StringArray>()));
+    }
+    if !blank {
+        return Ok(Arc::clone(array));
+    }
+    let filled: NullBuffer = values.iter().map(|v| v.is_some_and(|v| !v.is_empty())).collect();
+    Ok(Arc::new(StringArray::new(values.offsets().clone(), values.values().clone(), Some(filled))))
 }
 
 /// `clean(text)`: the text without blanks around it; null when nothing is left.
@@ -70,49 +99,55 @@ fn url_part(text: &str) -> String {
 ///
 /// 100 bits of an unkeyed hash: among a thousand million values, two would collide once in a million million. Every
 /// value is hashed with its length, so that `('ab', 'c')` and `('a', 'bc')` differ; null is a value of its own.
-fn stable_ids(args: &[ArrayRef]) -> Result<ArrayRef> {
-    let columns: Vec<_> = args.iter().map(strings).collect();
-    let rows = columns.first().map_or(0, |c| c.len());
-    let ids =
-        (0..rows).map(|row| Some(id_of(columns.iter().map(|column| column.is_valid(row).then(|| column.value(row))))));
-    Ok(Arc::new(ids.collect::<StringArray>()))
+fn stable_ids(args: &Args<'_>) -> Result<ArrayRef> {
+    let columns: Vec<_> = (0..args.values.len()).map(|at| args.texts(at)).collect();
+    let mut ids = StringBuilder::with_capacity(args.rows, args.rows * ID_LETTERS);
+    let (mut bytes, mut letters) = (Vec::with_capacity(128), String::with_capacity(ID_LETTERS));
+    for row in 0..args.rows {
+        id_of(columns.iter().map(|column| column.at(row)), &mut bytes, &mut letters);
+        ids.append_value(&letters);
+    }
+    Ok(Arc::new(ids.finish()))
 }
 
 /// What `stable_id(…)` gives for values that are all there.
 pub(crate) fn stable_id(values: &[&str]) -> String {
-    id_of(values.iter().map(|v| Some(*v)))
+    let (mut bytes, mut letters) = (Vec::new(), String::with_capacity(ID_LETTERS));
+    id_of(values.iter().map(|v| Some(*v)), &mut bytes, &mut letters);
+    letters
 }
 
-fn id_of(values: impl Iterator<Item = Option<impl AsRef<str>>>) -> String {
-    let mut hash = Xxh3::new();
+fn id_of<'a>(values: impl Iterator<Item = Option<&'a str>>, bytes: &mut Vec<u8>, letters: &mut String) {
+    bytes.clear();
     for value in values {
         match value {
             Some(value) => {
-                let value = value.as_ref();
-                hash.update(&(value.len() as u64).to_le_bytes());
-                hash.update(value.as_bytes());
+                bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+                bytes.extend_from_slice(value.as_bytes());
             }
-            None => hash.update(&u64::MAX.to_le_bytes()),
+            None => bytes.extend_from_slice(&u64::MAX.to_le_bytes()),
         }
     }
-    base32(hash.digest128())
+    base32(xxh3_128(bytes), letters);
 }
 
-fn base32(bits: u128) -> String {
+const ID_LETTERS: usize = 20;
+
+fn base32(bits: u128, out: &mut String) {
     const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    (0..20).map(|i| char::from(LETTERS[((bits >> (i * 5)) & 31) as usize])).collect()
+    out.clear();
+    out.extend((0..ID_LETTERS).map(|i| char::from(LETTERS[((bits >> (i * 5)) & 31) as usize])));
 }
 
 /// `source_of(name, value, name, value, …)`: the name before the first value that is neither null nor blank; the
 /// companion of `coalesce` over the same values.
-fn source_of(args: &[ArrayRef]) -> Result<ArrayRef> {
-    let columns: Vec<_> = args.iter().map(strings).collect();
-    let rows = columns.first().map_or(0, |c| c.len());
-    let names = (0..rows).map(|row| {
-        columns
-            .chunks_exact(2)
-            .find(|pair| pair[1].is_valid(row) && clean(pair[1].value(row)).is_some())
-            .and_then(|pair| pair[0].is_valid(row).then(|| pair[0].value(row)))
+fn source_of(args: &Args<'_>) -> Result<ArrayRef> {
+    let pairs = (0..args.values.len() / 2).map(|pair| (args.texts(2 * pair), args.texts(2 * pair + 1)));
+    // A list that the slice does not have is null in every row.
+    let pairs: Vec<_> = pairs.filter(|(_, value)| !matches!(value, Texts::One(None))).collect();
+    let names = (0..args.rows).map(|row| {
+        let found = pairs.iter().find(|(_, value)| value.at(row).and_then(clean).is_some());
+        found.and_then(|(name, _)| name.at(row))
     });
     Ok(Arc::new(names.collect::<StringArray>()))
 }

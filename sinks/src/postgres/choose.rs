@@ -1,0 +1,110 @@
+//! Which rows of a slice have to be sent: those that differ from what was last written.
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use catalog::WriteMode;
+
+use super::table::Table;
+use crate::rows;
+
+/// Rows from which it pays to hash them on several threads, and on how many at most.
+const THREADED_ROWS: usize = 16 * 1024;
+const MOST_HASHERS: usize = 4;
+
+pub(super) fn scopes_of(table: &Table, batches: &[RecordBatch]) -> Vec<String> {
+    let Some(column) = table.digested() else { return Vec::new() };
+    let mut scopes = Vec::new();
+    for batch in batches {
+        let Some(values) = scope_values(batch, column) else { continue };
+        let mut last: Option<&str> = None;
+        for value in values.iter().flatten() {
+            if last != Some(value) {
+                scopes.push(value.to_owned());
+                last = Some(value);
+            }
+        }
+    }
+    scopes
+}
+
+pub(super) fn scope_values<'a>(batch: &'a RecordBatch, column: &str) -> Option<&'a StringArray> {
+    batch.column_by_name(column).and_then(|a| a.as_string_opt::<i32>())
+}
+
+/// The hashes of every row's key, and of the rows where they are compared with what was last written.
+#[derive(Default)]
+pub(super) struct Hashes {
+    keys: Vec<u64>,
+    rows: Vec<u64>,
+}
+
+/// Hashes batches, on every core when they are large.
+pub(super) fn digests_of(table: &Table, batches: &[RecordBatch]) -> Vec<Hashes> {
+    let hash = |batch: &RecordBatch| match table.mode {
+        WriteMode::Append => Hashes::default(),
+        _ => Hashes {
+            keys: rows::key_hashes(&table.dataset, batch),
+            rows: table.digested().map(|_| rows::hash(table.seed, batch.columns())).unwrap_or_default(),
+        },
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_HASHERS);
+    if cores == 1 || batches.len() < 2 || batches.iter().map(RecordBatch::num_rows).sum::<usize>() < THREADED_ROWS {
+        return batches.iter().map(hash).collect();
+    }
+    let share = batches.len().div_ceil(cores);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = batches
+            .chunks(share)
+            .map(|part| (part, scope.spawn(|| part.iter().map(hash).collect::<Vec<_>>())))
+            .collect();
+        // A thread that died is made good for here.
+        parts.into_iter().flat_map(|(part, t)| t.join().unwrap_or_else(|_| part.iter().map(hash).collect())).collect()
+    })
+}
+
+/// The rows of a batch that have to be sent.
+pub(super) fn choose(table: &mut Table, batch: &RecordBatch, hashes: Hashes) -> Vec<u32> {
+    let count = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
+    if table.mode == WriteMode::Append {
+        return (0..count).collect();
+    }
+    let Hashes { keys, rows: hashes } = hashes;
+    let Some(values) = table.digested().and_then(|c| scope_values(batch, c)).cloned() else {
+        table.load.fresh = true;
+        for key in keys {
+            table.load.twice |= !table.load.keys.insert(key);
+        }
+        return (0..count).collect();
+    };
+    let mut send = Vec::new();
+    let mut at = 0;
+    while at < values.len() {
+        // Rows of one scope come together, so that the scope is looked up once a run.
+        let scope = values.is_valid(at).then(|| values.value(at));
+        let mut end = at + 1;
+        while end < values.len() && values.is_valid(end).then(|| values.value(end)) == scope {
+            end += 1;
+        }
+        let first = u32::try_from(at).unwrap_or(u32::MAX);
+        let state = scope.and_then(|s| table.load.scopes.get_mut(s));
+        match state {
+            Some(state) => {
+                for (row, digest) in (first..).zip(keys[at..end].iter().copied().zip(hashes[at..end].iter().copied())) {
+                    if state.take(digest) {
+                        send.push(row);
+                    }
+                }
+                table.load.twice |= state.twice;
+                table.load.fresh |= state.fresh;
+            }
+            None => {
+                table.load.fresh = true;
+                for (row, key) in (first..).zip(&keys[at..end]) {
+                    table.load.twice |= !table.load.keys.insert(*key);
+                    send.push(row);
+                }
+            }
+        }
+        at = end;
+    }
+    send
+}
