@@ -16,12 +16,21 @@ use super::model::{Contact, Strategy};
 use super::store;
 
 /// The rule by which a property matches and merges.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rules {
     /// The matcher's profile.
     pub profile: Profile,
     /// Who wins when both sides have changed a field.
     pub strategy: Strategy,
+}
+
+impl Default for Rules {
+    /// The matcher's own profile, but for the limit of merging: leads have no birth date, so that even the same name, e-mail
+    /// address and phone could be father and son of one household, which the matcher puts at 0.998. A merge of contacts can
+    /// be undone, and two records of one person cannot be told apart by the team.
+    fn default() -> Self {
+        Self { profile: Profile { merge: 0.99, ..Profile::default() }, strategy: Strategy::default() }
+    }
 }
 
 /// The rules of a property; without a row, the shipped ones.

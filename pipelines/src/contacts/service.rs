@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sinks::resman::document::{Event, EventKind, Lead, Person};
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use transforms::matching::Decision;
 use uuid::Uuid;
 
@@ -73,7 +74,12 @@ pub struct Contacts {
     pub lost_reason: String,
     /// The lost reason of a lead that is a duplicate of another.
     pub duplicate_reason: String,
+    gate: Arc<Semaphore>,
 }
+
+/// Changes under way at once. More of them would only wait for each other in the database, and take connections from
+/// those who read; so they wait here, however many come.
+const AT_ONCE: usize = 6;
 
 /// A contact that somebody brings.
 #[derive(Debug, Clone, Default)]
@@ -180,6 +186,7 @@ pub(super) struct Work<'a> {
     pub(super) now: DateTime<Utc>,
     pub(super) events: Vec<events::Event>,
     pub(super) messages: Vec<i64>,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Work<'_> {
@@ -316,12 +323,15 @@ impl Contacts {
             connection: "resman".to_owned(),
             lost_reason: "Inactive (Lack of Response)".to_owned(),
             duplicate_reason: "Inactive (Lack of Response)".to_owned(),
+            gate: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
     pub(super) async fn begin(&self) -> Result<Work<'_>> {
+        let turn = self.gate.clone().acquire_owned().await;
+        let turn = turn.map_err(|e| Fault::us("the gate of contacts is closed").because(e))?;
         let tx = self.pool.begin().await.map_err(|e| fault("cannot begin a change of contacts", e))?;
-        Ok(Work { service: self, tx, now: self.clock.now(), events: Vec::new(), messages: Vec::new() })
+        Ok(Work { service: self, tx, now: self.clock.now(), events: Vec::new(), messages: Vec::new(), _turn: turn })
     }
 
     pub(super) fn checked(&self, patch: &Patch) -> Answer<Clean> {
