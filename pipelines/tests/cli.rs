@@ -474,10 +474,15 @@ impl Serve {
     fn start(home: &Home, secret: &str) -> Self {
         let mut command = home.command(&["serve", "--listen", "127.0.0.1:0", "--specs", "specs"]);
         command.env("PROPFLOW_INTAKE_SECRET", secret).env("PROPFLOW_LAKE", home.path().join("lake"));
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let errors = home.path().join("serve.err");
+        let stderr = std::fs::File::create(&errors).unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_once("http://").unwrap().1.split(',').next().unwrap().to_owned();
+        let Some((_, rest)) = line.split_once("http://") else {
+            panic!("`{line}`: {}", std::fs::read_to_string(&errors).unwrap());
+        };
+        let address = rest.split(',').next().unwrap().to_owned();
         Self { child, address }
     }
 
