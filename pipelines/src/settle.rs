@@ -7,7 +7,7 @@
 //! - Triggers mark what changed in `ops.unsettled`, in the transaction that changes it. The marks go away only behind the
 //!   commit of the settling, so that whoever is killed in between leaves them for the next one. Settling twice is as once.
 //! - One settling runs at a time, under an advisory lock that its transaction holds. It takes all marks that are there, up
-//!   to [`GROUP`] properties, so that waiting ones find their work done.
+//!   to `GROUP` properties, so that waiting ones find their work done.
 //! - A property is also settled when time alone changes it: `ops.settled.due_at`.
 //!
 //! Without propflow's database there is nothing to agree with: the rows of the run itself are settled at its end.

@@ -343,7 +343,8 @@ fn a_copy_of_an_api_that_is_killed_fetches_at_most_two_pages_again() {
         server.forget();
         // What is there is whole: the next copy reads the last changes only.
         let text = home.ok(&["copy", "rest:stays.toml#stays", to]);
-        assert_eq!(server.calls().len(), 1, "{text}");
+        let calls = server.calls().len();
+        assert!((1..=2).contains(&calls), "{calls} calls: {text}");
     }
     assert_eq!(
         home.ok(&[
