@@ -15,7 +15,7 @@ use super::feed::{Feed, Item};
 /// What a feed said last.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FeedState {
-    /// Its events by id and segment; see [`key`].
+    /// Its events by id and segment.
     #[serde(default)]
     pub known: BTreeMap<String, Known>,
     /// How the last answer looked as a whole.
