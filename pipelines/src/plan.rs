@@ -56,6 +56,10 @@ pub fn models_for(datasets: &[catalog::Dataset]) -> Result<Vec<&'static Model>> 
         if model.inputs.iter().any(|i| known.contains(&i.as_str())) {
             known.push(&model.name);
             chosen.push(model);
+            if model.name == "source_bookings" {
+                // These tables are made of it by no model.
+                known.extend([transforms::settle::ASSIGNMENTS, transforms::settle::GUEST_ASSIGNMENTS]);
+            }
         }
     }
     Ok(chosen)

@@ -75,7 +75,7 @@ pub async fn setup(pool: &PgPool) -> Result<()> {
     let mut sql = String::from(
         "select pg_advisory_xact_lock(hashtextextended('propflow.prepare', 0));\n\
          create index if not exists source_bookings_by_listing on core.source_bookings (connection, listing_id);\n\
-         create index if not exists source_bookings_by_code on core.source_bookings (external_code);\n\
+         create index if not exists source_bookings_by_code on core.source_bookings (upper(external_code));\n\
          create index if not exists source_bookings_by_guest on core.source_bookings (connection, guest_id);\n\
          create index if not exists listings_by_property on core.listings (property_id);\n\
          create index if not exists booking_sources_by_booking on core.booking_sources (booking_id);\n\
@@ -395,7 +395,7 @@ async fn gather(tx: &mut PgConnection, properties: Vec<String>, now: DateTime<Ut
                select x.connection, x.source_booking_id from mine m \
                cross join lateral ( \
                  select o.connection, o.source_booking_id from core.source_bookings b \
-                 join core.source_bookings o on o.external_code = b.external_code and o.platform = b.platform \
+                 join core.source_bookings o on upper(o.external_code) = upper(b.external_code) and o.platform = b.platform \
                  where b.connection = m.connection and b.source_booking_id = m.source_booking_id \
                    and b.platform not in ('direct', 'unknown') \
                  union all \

@@ -59,7 +59,7 @@ pub fn sources() -> Vec<Dataset> {
                 "where the guest booked: airbnb, vrbo, booking_com, expedia, direct, …; unknown if not said",
             )
             .required(),
-            text("external_code", "the confirmation code that the guest knows, in capitals"),
+            text("external_code", "the confirmation code that the guest knows, as the channel writes it"),
             text("group_id", "the group that it belongs to"),
             text("listing_id", "the connection's listing").required(),
             text("parent_listing_id", "the listing that the assigned one is a part of"),

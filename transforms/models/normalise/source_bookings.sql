@@ -18,7 +18,7 @@ with told as (
     snake(r.type) as t, snake(r.status) as w, snake(r.stay_status) as sw,
     coalesce(clean(r.listing_id), clean(r.parent_listing_id)) as listing,
     date_lenient(r.check_in) as first_night, date_lenient(r.check_out) as last_day,
-    upper(coalesce(clean(r.external_code), regexp_match(r.title, 'HM[A-Z0-9]{8}')[1])) as code,
+    coalesce(clean(r.external_code), regexp_match(r.title, 'HM[A-Z0-9]{8}')[1]) as code,
     platform(r.platform) as told_platform,
     email_canonical(r.guest_email) as email,
     upper(clean(r.currency)) as iso
@@ -31,31 +31,31 @@ with told as (
 ), judged as (
   select *,
     case
-      when t in ('owner', 'owner_stay', 'owner_hold', 'owner_block', 'owner_reservation') or w = 'owner_stay'
-        or told_platform in ('owner', 'owner_guest', 'owner_stay') then 'owner'
-      when t in ('quote_hold', 'hold', 'tentative_hold') or (t = 'block' and w = 'pending' and title like 'Hold for %') then 'hold'
+      when t like 'owner%' or w = 'owner_stay' or told_platform in ('owner', 'owner_guest', 'owner_stay') then 'owner'
+      when t in ('quote_hold', 'hold', 'tentative_hold') or (connector = 'ownerrez' and t = 'block' and w = 'pending') then 'hold'
       when t in ('block', 'blocked', 'linked_availability', 'unavailable', 'not_available', 'maintenance', 'closed', 'busy')
         then 'block'
-      when strength <> 'strong' and coalesce(t, '') not in ('stay', 'reservation', 'booking') and (
+      when strength <> 'strong' and coalesce(t, '') not in ('stay', 'reservation', 'booking', 'reserved', 'tentative') and (
         w like '%not_available%' or w like 'blocked%' or w like 'block' or w like 'unavailable%' or w like 'closed%'
         or w like 'indisponible%' or w like 'nicht_verfügbar%' or w like 'gesperrt%' or w like 'no_disponible%'
         or w like 'bloqueado%' or w like 'non_disponibile%' or w like 'busy%') then 'block'
       -- Nobody books a season without a name: an entry of a calendar that long is closed time.
-      when strength <> 'strong' and code is null and cast(last_day as int) - cast(first_night as int) > 90 then 'block'
+      when strength <> 'strong' and t is null and code is null and cast(last_day as int) - cast(first_night as int) > 90 then 'block'
       else 'stay'
     end as kind,
     coalesce(told_platform, case
-      when code like 'HM________' then 'airbnb'
+      when upper(code) like 'HM________' then 'airbnb'
       when connector in ('airbnb', 'vrbo') then connector
       when connector = 'ownerrez' then 'direct'
       else 'unknown'
     end) as site,
     case
-      when w is null then case when strength = 'strong' and t is null then 'unknown' else 'confirmed' end
-      when w in ('canceled', 'cancelled', 'deleted') or w like 'cancelled_by%' or w like 'canceled_by%' then 'cancelled'
-      when w in ('declined', 'denied', 'closed', 'rejected', 'inquiry_denied', 'host_declined') then 'declined'
+      -- What other systems send by webhook is a booking unless they say otherwise.
+      when w is null then case when strength = 'strong' and t is null and connector <> 'intake' then 'unknown' else 'confirmed' end
+      when w in ('canceled', 'cancelled', 'deleted', 'disappeared') or w like 'cancelled_by%' or w like 'canceled_by%' then 'cancelled'
+      when w in ('declined', 'denied', 'closed', 'rejected', 'inquiry_denied', 'host_declined') or w like 'declined_by%' then 'declined'
       when w in ('expired', 'timedout', 'timed_out', 'inquiry_timedout', 'inquiry_timed_out') then 'expired'
-      when w in ('checked_in', 'in_house', 'arrived') then 'checked_in'
+      when w in ('checked_in', 'in_house', 'arrived', 'stay_in_progress') then 'checked_in'
       when w in ('checked_out', 'completed', 'departed') then 'completed'
       when w in ('confirmed', 'accept', 'accepted', 'active', 'booked', 'modified', 'owner_stay') then 'confirmed'
       when w = 'new' then case when connector = 'hostaway' then 'confirmed' else 'pending' end
@@ -64,11 +64,12 @@ with told as (
         or w like 'closed%' or w like 'indisponible%' or w like 'nicht_verfügbar%' or w like 'gesperrt%'
         or w like 'no_disponible%' or w like 'bloqueado%' or w like 'non_disponibile%' or w like 'busy%') then 'confirmed'
       when w in ('reserved', 'awaiting_payment', 'pending', 'awaiting_guest_verification', 'unconfirmed', 'requested',
-        'request', 'hold', 'option') or w like 'tentative%' or w like 'provisoire%' or w like 'vorläufig%' then 'pending'
+        'request', 'hold', 'option') or w like 'unconfirmed%' or w like 'tentative%' or w like 'provisoire%' or w like 'vorläufig%' then 'pending'
       when w like 'inquiry%' or w in ('enquiry', 'quote', 'lead') then 'inquiry'
       else 'unknown'
     end as said,
-    coalesce(money(total_amount), money(subtotal_amount) + coalesce(money(tax_amount), 0)) as guest_total,
+    -- Airbnb's subtotal is the price of the nights, without the fees that the guest pays beside it.
+    coalesce(money(total_amount), case when connector <> 'airbnb' then money(subtotal_amount) + coalesce(money(tax_amount), 0) end) as guest_total,
     case
       when iso in ('JPY', 'KRW', 'VND', 'CLP', 'ISK', 'UGX', 'XAF', 'XOF', 'XPF', 'PYG', 'RWF') then 0 else 2
     end as exponent,

@@ -232,7 +232,7 @@ fn reservations(tables: &Tables, now: i64) -> Result<Vec<Reservation>> {
             "feed" => 1,
             _ => 2,
         };
-        let code = head.text("external_code")?.map(|code| match platform.as_str() {
+        let code = head.text("external_code")?.map(str::to_uppercase).map(|code| match platform.as_str() {
             // An operator's own codes say something inside the property only.
             "direct" | "unknown" => format!("{property} {code}"),
             _ => format!("{platform} {code}"),
@@ -306,27 +306,32 @@ fn links(all: &[Reservation]) -> Vec<(u32, usize, usize)> {
 }
 
 /// Blocks of calendars whose every night is taken by stronger entries of others, and the one of those that takes most.
+/// Blocks that several calendars tell alike are echoes together.
 fn echoes(all: &[Reservation], roots: &[usize], now: i64) -> BTreeMap<usize, usize> {
     let today = i32::try_from(now.div_euclid(86_400_000_000)).unwrap_or_default();
-    let joined: HashSet<usize> = roots.iter().enumerate().filter(|(at, root)| at != *root).map(|(_, r)| *r).collect();
+    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (at, root) in roots.iter().enumerate() {
+        members.entry(*root).or_default().push(at);
+    }
     let mut taken: HashMap<&str, Vec<(i32, i32, usize)>> = HashMap::new();
     for (at, r) in all.iter().enumerate().filter(|(at, r)| roots[*at] == *at && r.standing == Standing::Live) {
         for (property, first, last) in &r.stretches {
             taken.entry(property).or_default().push((*first, *last, at));
         }
     }
-    let lonely = |at: usize, r: &Reservation| {
-        r.kind == "block" && !r.strong && r.standing == Standing::Live && roots[at] == at && !joined.contains(&at)
-    };
+    let closed = |at: &usize| all[*at].kind == "block" && !all[*at].strong;
     let mut covers: Vec<(usize, HashMap<usize, u32>)> = Vec::new();
-    for (at, r) in all.iter().enumerate().filter(|(at, r)| lonely(*at, r)) {
+    let sets = members.iter().filter(|(at, set)| all[**at].standing == Standing::Live && set.iter().all(closed));
+    for (&at, set) in sets {
+        let r = &all[at];
+        let tellers: HashSet<&str> = set.iter().map(|member| all[*member].connection()).collect();
         let mut shares: HashMap<usize, u32> = HashMap::new();
         let mut nights = 0;
         let mut covered = 0;
         for (property, first, last) in &r.stretches {
             // Only by the stronger: two blocks that cover each other must not both be nothing but echoes.
             let others: Vec<_> = (taken.get(property.as_str()).into_iter().flatten())
-                .filter(|(_, _, other)| *other < at && all[*other].connection() != r.connection())
+                .filter(|(_, _, other)| *other < at && !tellers.contains(all[*other].connection()))
                 .collect();
             for night in (*first).max(today - PAST_DAYS)..(*last).min(today + FUTURE_DAYS) {
                 nights += 1;
@@ -347,8 +352,9 @@ fn echoes(all: &[Reservation], roots: &[usize], now: i64) -> BTreeMap<usize, usi
         .filter_map(|(at, shares)| {
             let best = shares.into_iter().filter(|(other, _)| !echoing.contains(other));
             let (root, _) = best.max_by_key(|(other, nights)| (*nights, usize::MAX - other))?;
-            Some((at, root))
+            Some(members.get(&at)?.iter().map(move |member| (*member, root)))
         })
+        .flatten()
         .collect()
 }
 
