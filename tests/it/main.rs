@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, that is how a wrong turn ends")]
 
+mod api;
 mod bookings;
 mod conformance;
 mod contacts;
@@ -14,6 +15,7 @@ mod ical;
 mod jobs;
 mod lake;
 mod leads;
+mod live;
 mod matching;
 mod mits;
 mod models;
