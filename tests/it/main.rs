@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, that is how a wrong turn ends")]
 
+mod api;
 mod bookings;
 mod channels;
 mod conformance;
@@ -15,6 +16,7 @@ mod ical;
 mod jobs;
 mod lake;
 mod leads;
+mod live;
 mod matching;
 mod mits;
 mod models;

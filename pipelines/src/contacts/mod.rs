@@ -5,6 +5,8 @@
 //! records of one person become one, and two again when that was wrong ([`merges`]). Every change has a history row, an
 //! audit row, an event, and a message to ResMan, all in the transaction of the change.
 
+pub mod figures;
+pub mod find;
 pub mod identity;
 pub mod inbound;
 pub mod merges;

@@ -26,6 +26,8 @@ pub enum Access {
     Signed,
     /// Keys with one of these roles.
     Roles(&'static [Role]),
+    /// The same, and a WebSocket may name its key in its first message: browsers send no headers with one.
+    Socket(&'static [Role]),
 }
 
 /// What it means for an endpoint that a key is limited to properties.
@@ -207,7 +209,7 @@ impl Endpoint {
             answers.insert(status.to_string(), json!({ "description": about, "content": { *format: content } }));
         }
         let mut problems = self.problems.clone();
-        if let Access::Roles(_) = self.rule.access {
+        if let Access::Roles(_) | Access::Socket(_) = self.rule.access {
             problems.extend([401, 403]);
         }
         if self.rule.repeatable {
@@ -223,7 +225,9 @@ impl Endpoint {
         operation["security"] = match self.rule.access {
             Access::Open => json!([]),
             Access::Signed => json!([{ "signature": [] }]),
-            Access::Roles(roles) => json!([{ "api_key": roles.iter().map(|r| r.as_str()).collect::<Vec<_>>() }]),
+            Access::Roles(roles) | Access::Socket(roles) => {
+                json!([{ "api_key": roles.iter().map(|r| r.as_str()).collect::<Vec<_>>() }])
+            }
         };
         if let Some((format, body)) = self.body {
             operation["requestBody"] =

@@ -111,6 +111,11 @@ impl Problem {
         self
     }
 
+    /// Whether it is of a kind.
+    pub fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
+
     /// There is nothing at this address, or nothing that this caller may know of.
     pub fn not_found(what: impl Into<String>) -> Self {
         Self::new(Kind::NotFound, what)

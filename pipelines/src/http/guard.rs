@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Service;
 use super::api::{Access, Scope};
+use super::caller::{Caller, Role};
 use super::error::{Kind, Problem, Result};
 use crate::inbox::BODY_CAP_BYTES;
 
@@ -39,13 +40,16 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Result<Response> {
-    let Access::Roles(roles) = rule.access else { return Ok(next.run(request).await) };
-    let caller = service.keys.caller(request.headers()).await?;
-    if !caller.is_any(roles) {
-        let words: Vec<_> = roles.iter().map(|r| format!("`{}`", r.as_str())).collect();
-        let problem = Problem::new(Kind::Forbidden, "this key has no role that may do this");
-        return Err(problem.hint(format!("It takes a key with the role {}.", words.join(" or "))));
-    }
+    let headers = request.headers();
+    let roles = match rule.access {
+        Access::Open | Access::Signed => return Ok(next.run(request).await),
+        Access::Socket(_) if headers.contains_key(header::UPGRADE) && !headers.contains_key(header::AUTHORIZATION) => {
+            return Ok(next.run(request).await);
+        }
+        Access::Roles(roles) | Access::Socket(roles) => roles,
+    };
+    let caller = service.keys.caller(headers).await?;
+    may(&caller, roles)?;
     if rule.scope == Scope::All && caller.properties.is_some() {
         return Err(Problem::new(Kind::Forbidden, "this key is limited to properties, and this concerns all of them"));
     }
@@ -55,6 +59,16 @@ pub(super) async fn guard(
         Some(name) if rule.repeatable => once(&service, key, &name, request, next).await,
         _ => Ok(next.run(request).await),
     }
+}
+
+/// Lets only callers with one of these roles pass.
+pub(super) fn may(caller: &Caller, roles: &[Role]) -> Result<()> {
+    if caller.is_any(roles) {
+        return Ok(());
+    }
+    let words: Vec<_> = roles.iter().map(|r| format!("`{}`", r.as_str())).collect();
+    let problem = Problem::new(Kind::Forbidden, "this key has no role that may do this");
+    Err(problem.hint(format!("It takes a key with the role {}.", words.join(" or "))))
 }
 
 /// Serves a request that names itself: the first time for real, then from the books.

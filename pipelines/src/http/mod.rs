@@ -6,14 +6,20 @@
 
 pub mod api;
 pub mod caller;
+mod contacts;
 mod deliveries;
 pub mod error;
 pub mod extract;
 mod guard;
 mod health;
+mod insight;
+mod leads;
+pub mod live;
+mod merges;
 pub mod metrics;
 mod page;
 pub mod paging;
+mod relay;
 pub mod routes;
 mod server;
 mod shell;
@@ -27,9 +33,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::caller::KeyRing;
+use self::contacts::Haste;
+use self::live::Live;
 use self::metrics::Metrics;
 use crate::app::{App, Database};
+use crate::contacts::Contacts;
 use crate::inbox::{Connections, Inbox};
+use crate::outbox::Couriers;
 
 /// What every endpoint may use. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -46,6 +56,13 @@ pub struct Parts {
     pub keys: KeyRing,
     /// Where deliveries go.
     pub inbox: Inbox,
+    /// Who is known.
+    pub contacts: Contacts,
+    /// Who carries messages out.
+    pub couriers: Arc<Couriers>,
+    /// Who listens.
+    pub live: Live,
+    haste: Haste,
     /// What is counted.
     pub metrics: Metrics,
     /// The description of all endpoints, as text.
@@ -69,6 +86,10 @@ impl Service {
             database: database.clone(),
             keys: KeyRing::new(database.pool.clone(), app.clock.clone()),
             inbox: Inbox::open(app, database, connections).await?,
+            contacts: Contacts::new(database.pool.clone(), app.clock.clone()),
+            couriers: Couriers::new(app, database.pool.clone()),
+            live: Live::new(database.pool.clone()),
+            haste: Haste::default(),
             metrics: Metrics::default(),
             description: std::sync::OnceLock::new(),
         })))
@@ -85,7 +106,13 @@ impl Service {
     /// # Errors
     /// When the listener breaks.
     pub async fn serve(&self, listener: TcpListener, stop: &CancellationToken) -> Result<()> {
-        let served = server::serve(listener, shell::wrap(self), stop).await;
+        let ended = stop.child_token();
+        let serve = async {
+            let served = server::serve(listener, shell::wrap(self), stop).await;
+            ended.cancel();
+            served
+        };
+        let (served, ()) = tokio::join!(serve, self.live.run(&ended));
         self.inbox.drain().await;
         served
     }

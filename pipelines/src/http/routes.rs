@@ -4,7 +4,7 @@ use axum::Router;
 use serde_json::Value;
 
 use super::api::Api;
-use super::{Service, deliveries, health, metrics, page, webhooks};
+use super::{Service, contacts, deliveries, health, insight, leads, live, merges, metrics, page, relay, webhooks};
 
 /// All endpoints, and their description as `OpenAPI` 3.1.
 pub fn all(service: &Service) -> (Router<Service>, Value) {
@@ -29,5 +29,36 @@ pub fn all(service: &Service) -> (Router<Service>, Value) {
         .add(deliveries::list_about(), deliveries::list)
         .add(deliveries::show_about(), deliveries::show)
         .add(deliveries::replay_about(), deliveries::replay)
+        .group("people", "For the chatbot and the team: contacts and leads, in agreement with ResMan")
+        .add(contacts::create_about(), contacts::create)
+        .add(contacts::search_about(), contacts::search)
+        .add(contacts::show_about(), contacts::show)
+        .add(contacts::update_about(), contacts::update)
+        .add(contacts::preferences_about(), contacts::preferences)
+        .add(contacts::opt_out_about(), contacts::opt_out)
+        .add(contacts::opt_in_about(), contacts::opt_in)
+        .add(leads::create_about(), leads::create)
+        .add(leads::show_about(), leads::show)
+        .add(leads::update_about(), leads::update)
+        .add(leads::interact_about(), leads::interact)
+        .add(live::live_about(), live::live)
+        .group("decisions", "For the team: what a machine must not decide alone")
+        .add(merges::pending_about(), merges::pending)
+        .add(merges::merge_about(), merges::merge)
+        .add(merges::approve_about(), merges::approve)
+        .add(merges::reject_about(), merges::reject)
+        .add(merges::undo_about(), merges::undo)
+        .add(merges::conflicts_about(), merges::conflicts)
+        .add(merges::resolve_about(), merges::resolve)
+        .add(merges::rules_about(), merges::rules)
+        .add(merges::set_rules_about(), merges::set_rules)
+        .group("resman", "What is relayed from ResMan, and pulls on demand")
+        .add(relay::contact_about(), relay::changed)
+        .add(relay::lead_about(), relay::changed)
+        .add(relay::pull_about(), relay::pull)
+        .group("figures", "For those who ask how it goes")
+        .add(insight::metrics_about(), insight::metrics)
+        .add(insight::trends_about(), insight::trends)
+        .add(insight::enrichment_about(), insight::enrichment)
         .build()
 }
