@@ -28,9 +28,9 @@ use crate::Courier;
 pub struct Config {
     /// The mail server's name.
     pub host: String,
-    /// Its port; left out: 587 for `starttls`, 465 for `tls`, 25 for `none`.
+    /// Its port; 0, or left out: 587 for `starttls`, 465 for `tls`, 25 for `none`.
     #[serde(default)]
-    pub port: Option<u16>,
+    pub port: u16,
     /// How the connection is protected.
     #[serde(default)]
     pub security: Security,
@@ -103,8 +103,9 @@ impl Component for Email {
         let from = mailbox("from", &config.from)?;
         let reply_to = config.reply_to.as_deref().map(|text| mailbox("reply_to", text)).transpose()?;
         let parameters = || {
-            TlsParameters::new(config.host.clone())
-                .map_err(|_| Fault::user("TLS cannot be set up for `host`").hint("Write the server's name, without a scheme."))
+            TlsParameters::new(config.host.clone()).map_err(|_| {
+                Fault::user("TLS cannot be set up for `host`").hint("Write the server's name, without a scheme.")
+            })
         };
         let (tls, usual) = match config.security {
             Security::Starttls => (Tls::Required(parameters()?), 587),
@@ -116,7 +117,7 @@ impl Component for Email {
             }
         };
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(config.host.clone())
-            .port(config.port.unwrap_or(usual))
+            .port(if config.port == 0 { usual } else { config.port })
             .tls(tls)
             .timeout(Some(Duration::from_secs(config.timeout_secs)))
             .hello_name(ClientId::Domain(from.email.domain().to_owned()));
@@ -172,11 +173,9 @@ impl Courier for Email {
 fn fault(error: &lettre::transport::smtp::Error) -> Fault {
     let code = error.status().map(|code| u16::from(code));
     match code {
-        Some(code @ (530 | 534 | 535 | 538)) => {
-            Fault::user(format!("the mail server does not let us in ({code})"))
-                .retry(Retry::Backoff)
-                .hint("Check `username`, `password` and `security` of the courier.")
-        }
+        Some(code @ (530 | 534 | 535 | 538)) => Fault::user(format!("the mail server does not let us in ({code})"))
+            .retry(Retry::Backoff)
+            .hint("Check `username`, `password` and `security` of the courier."),
         Some(code) if error.is_permanent() => {
             Fault::new(Blame::Remote, Retry::Never, format!("the mail server refuses the message ({code})"))
                 .hint("Check the recipient's address and whether the server may send for this sender.")

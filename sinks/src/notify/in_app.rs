@@ -46,7 +46,8 @@ impl Component for InApp {
     const ABOUT: &'static str = "Notices inside the program: rows of sync.notifications";
 
     async fn open(config: Config, env: Env) -> Result<Box<dyn Courier>> {
-        let url = config.url.ok_or_else(|| catalog::Fault::user("`in_app` needs the `url` of a database"))?.resolve()?;
+        let url =
+            config.url.ok_or_else(|| catalog::Fault::user("`in_app` needs the `url` of a database"))?.resolve()?;
         Ok(Box::new(Self::new(store::connect(url.expose_secret(), 2).await?, env.clock)))
     }
 }

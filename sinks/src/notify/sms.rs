@@ -160,6 +160,9 @@ impl Courier for Sms {
         };
         let answer = self.client.call(request).await?;
         let answer: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        Ok(answer.pointer(&config.id_pointer).filter(|id| id.is_string() || id.is_number()).map(|id| json!({ "id": id })))
+        Ok(answer
+            .pointer(&config.id_pointer)
+            .filter(|id| id.is_string() || id.is_number())
+            .map(|id| json!({ "id": id })))
     }
 }
