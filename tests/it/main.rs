@@ -26,6 +26,7 @@ mod postgres;
 mod quota;
 mod resman;
 mod rest;
+mod services;
 mod simulator;
 mod slt;
 mod tidy;
