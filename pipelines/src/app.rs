@@ -54,6 +54,7 @@ impl Database {
         migrate(&self.pool).await?;
         sinks::postgres::migrate(&self.pool).await?;
         crate::settle::setup(&self.pool).await?;
+        crate::services::setup(&self.pool).await?;
         crate::jobs::setup(&self.pool).await
     }
 

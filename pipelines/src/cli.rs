@@ -21,7 +21,7 @@ use crate::progress::{Observer, Silent};
 use crate::render::Format;
 use crate::run::{Summary, run};
 use crate::show::{self, Bars};
-use crate::{books, demo, docs, map, matching, service, simulate, sql, worker};
+use crate::{books, demo, docs, map, matching, service, services, simulate, sql, worker};
 
 /// Keeps property management, booking channels, a leasing chatbot and an analytics lake in agreement.
 #[derive(Debug, Parser)]
@@ -176,6 +176,11 @@ enum Command {
         /// How many
         #[arg(long, default_value_t = 50)]
         limit: u32,
+    },
+    /// Show the services around stays, the rules that plan them, or note a request
+    Services {
+        #[command(subcommand)]
+        command: Option<services::books::Command>,
     },
     /// Show pipelines, connectors, sinks, models, datasets
     List {
@@ -401,6 +406,14 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             let work = async |database: &Database| {
                 let asked = books::OutboxOptions { state, replay, limit };
                 books::outbox(database, &asked, now, common.json, &mut io::stdout()).await
+            };
+            with_database(&app, work).await
+        }
+        Command::Services { command } => {
+            let now = app.clock.now();
+            let work = async |database: &Database| {
+                let command = command.unwrap_or_default();
+                services::books::services(database, &command, now, common.json, &mut io::stdout()).await
             };
             with_database(&app, work).await
         }

@@ -24,6 +24,7 @@ pub mod render;
 pub mod run;
 pub mod schedule;
 pub mod service;
+pub mod services;
 pub mod settle;
 pub mod show;
 pub mod simulate;

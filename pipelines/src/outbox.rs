@@ -68,8 +68,13 @@ impl Couriers {
             .ok_or_else(|| Fault::us(format!("courier `{courier}` has left the registry")))?;
         let mut world = self.app.world(None);
         world.quota = Arc::new(catalog::store::PgQuota::new(self.pool.clone()));
-        let opened = entry.open(Value::Object(spec.settings), env(&world, connection)).await;
-        let opened: Arc<dyn Courier> = opened.map_err(|f| f.retry(Retry::Backoff))?.into();
+        let opened: Arc<dyn Courier> = if courier == "in_app" && !spec.settings.contains_key("url") {
+            // Without another address, the notices stand beside the outbox.
+            Arc::new(sinks::notify::in_app::InApp::new(self.pool.clone(), world.clock.clone()))
+        } else {
+            let opened = entry.open(Value::Object(spec.settings), env(&world, connection)).await;
+            opened.map_err(|f| f.retry(Retry::Backoff))?.into()
+        };
         open.insert(key, opened.clone());
         Ok(opened)
     }

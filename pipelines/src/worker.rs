@@ -20,6 +20,7 @@ use crate::outbox::{self, Couriers};
 use crate::plan::Plan;
 use crate::run::run;
 use crate::schedule::Scheduled;
+use crate::services::{self, templates::Templates};
 
 /// How to work.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +49,7 @@ impl Default for Options {
 pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &CancellationToken) -> Result<()> {
     let plans = app.sound_plans().await?;
     let settling = plans.clone();
+    let templates = Templates::load(app.specs.as_deref())?;
     let connections = Connections::new(app.clone(), app.world(Some(database)));
     let runner = Arc::new(Runner { app: app.clone(), database: database.clone(), connections });
     let timetable = Arc::new(Timetable { plans, database: database.clone() });
@@ -60,7 +62,8 @@ pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &
         inbox::work::sweep(app, &database.pool).await?;
         working.await?;
         app.settle(&settling, database, "schedule").await?;
-        // Jobs put messages into the outbox, so it is emptied behind them.
+        services::turn(&database.pool, &templates, app.clock.now()).await?;
+        // Jobs and services put messages into the outbox, so it is emptied behind them.
         return outbox::work(&database.pool, &couriers, carrying, stop).await;
     }
     // The house is kept as long as there is a worker, and no longer.
@@ -71,7 +74,7 @@ pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &
         end.map(|_| ())
     };
     let settle = async {
-        tokio::select! { () = settle_when_due(app, &settling, database) => {}, () = ended.cancelled() => {} }
+        tokio::select! { () = settle_when_due(app, &settling, &templates, database) => {}, () = ended.cancelled() => {} }
     };
     let house = inbox::work::keep_house(app, database, options.deliveries_kept, &ended);
     let (end, (), ()) = tokio::join!(work, settle, house);
@@ -81,15 +84,18 @@ pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &
 /// Messages of the outbox that one worker carries at once; each holds a connection to the database.
 const DELIVERIES: usize = 3;
 
-/// Settles what time alone has changed, and what a worker that was killed left behind. Never ends: a fault is logged, and
+/// Settles what time alone has changed, and what a worker that was killed left behind, then plans the services of stays. Never ends: a fault is logged, and
 /// the next turn tries again.
-async fn settle_when_due(app: &App, plans: &[Plan], database: &Database) {
+async fn settle_when_due(app: &App, plans: &[Plan], templates: &Templates, database: &Database) {
     let mut turns = tokio::time::interval(SETTLE_EVERY);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
         if let Err(fault) = app.settle(plans, database, "schedule").await {
             tracing::error!(error = fault.chain(), "bookings could not be settled");
+        }
+        if let Err(fault) = services::turn(&database.pool, templates, app.clock.now()).await {
+            tracing::error!(error = fault.chain(), "services could not be planned");
         }
     }
 }

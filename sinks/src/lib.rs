@@ -10,6 +10,7 @@ pub mod courier;
 pub mod sink;
 
 pub mod memory;
+pub mod notify;
 pub mod parquet;
 pub mod postgres;
 pub mod resman;
@@ -24,7 +25,13 @@ pub static ALL: &[Entry<dyn Sink>] =
     &[Entry::of::<postgres::Postgres>(), Entry::of::<parquet::Parquet>(), Entry::of::<memory::Memory>()];
 
 /// Every courier, in the order of `propflow list`.
-pub static COURIERS: &[Entry<dyn Courier>] = &[Entry::of::<resman::ResMan>()];
+pub static COURIERS: &[Entry<dyn Courier>] = &[
+    Entry::of::<resman::ResMan>(),
+    Entry::of::<notify::email::Email>(),
+    Entry::of::<notify::slack::Slack>(),
+    Entry::of::<notify::sms::Sms>(),
+    Entry::of::<notify::in_app::InApp>(),
+];
 
 /// The courier of that name.
 pub fn find_courier(name: &str) -> Option<&'static Entry<dyn Courier>> {

@@ -29,6 +29,7 @@ mod postgres;
 mod quota;
 mod resman;
 mod rest;
+mod services;
 mod simulator;
 mod slt;
 mod tidy;
