@@ -99,7 +99,11 @@ impl Office {
 #[tokio::test]
 async fn what_the_chatbot_writes_is_in_resman_at_once_and_comes_back() {
     let office = Office::new().await;
-    let id = office.create("Rosa", "Quill", "rosa@mail.example").await;
+    let mut rosa = office.person("Rosa", "Quill", "rosa@mail.example");
+    rosa["contact_data"]["phone"] = json!("+1 251 555 0187");
+    let (status, made) = office.ask(&office.bot, Method::POST, "/api/resman/contacts", Some(rosa)).await;
+    assert_eq!((status, &made["is_new_contact"]), (StatusCode::CREATED, &json!(true)), "{made}");
+    let id = made["contact_id"].as_str().unwrap().to_owned();
     // No worker runs here: only the request itself can have carried it.
     let lead = office.settled(&id).await;
     let prospect = lead["resman"]["resman_lead_id"].clone();
@@ -108,6 +112,7 @@ async fn what_the_chatbot_writes_is_in_resman_at_once_and_comes_back() {
 
     // The same person again is the same contact, whichever way they come.
     let mut again = office.person("rosa", "QUILL", "Rosa@Mail.example");
+    again["contact_data"]["phone"] = json!("(251) 555-0187");
     again["lead_data"] = again["contact_data"].take();
     again.as_object_mut().unwrap().remove("contact_data");
     let (status, known) = office.ask(&office.bot, Method::POST, "/api/resman/leads", Some(again)).await;
