@@ -406,9 +406,7 @@ async fn every_side_hears_in_its_own_way() {
     assert!(notices[0]["body"].as_str().unwrap().contains("Note: two more towels"), "{notices:?}");
     done(&house.db.pool, task, Some(("15".parse().unwrap(), "USD".to_owned())), house.clock.now()).await.unwrap();
     assert!(done(&house.db.pool, Uuid::nil(), None, house.clock.now()).await.is_err());
-    let statement = house
-        .json("select to_jsonb(s) from serving.owner_statement s where booking_id = 'loud'")
-        .await;
+    let statement = house.json("select to_jsonb(s) from serving.owner_statement s where booking_id = 'loud'").await;
     assert_eq!(statement[0]["owner_id"], "o1");
     assert_eq!((&statement[0]["service_cost"], &statement[0]["net"]), (&json!(135.5), &json!(764.5)), "{statement:?}");
     let upcoming = house

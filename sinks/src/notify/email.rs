@@ -171,7 +171,7 @@ impl Courier for Email {
 
 /// What went wrong, without the server's words: they like to repeat the address.
 fn fault(error: &lettre::transport::smtp::Error) -> Fault {
-    let code = error.status().map(|code| u16::from(code));
+    let code = error.status().map(u16::from);
     match code {
         Some(code @ (530 | 534 | 535 | 538)) => Fault::user(format!("the mail server does not let us in ({code})"))
             .retry(Retry::Backoff)
