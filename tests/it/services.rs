@@ -218,8 +218,7 @@ async fn tasks_follow_their_stays_and_nobody_is_told_twice() {
             let now = house.clock.now();
             // Two workers at once are as one.
             if step % 3 == 0 {
-                let (a, b) = tokio::join!(house.turn(), house.turn());
-                assert!(a.due == 0 || b.due == 0 || a.due + b.due > 0);
+                tokio::join!(house.turn(), house.turn());
             } else {
                 house.turn().await;
             }
