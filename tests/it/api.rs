@@ -121,12 +121,18 @@ async fn what_the_chatbot_writes_is_in_resman_at_once_and_comes_back() {
     again["lead_data"] = again["contact_data"].take();
     again.as_object_mut().unwrap().remove("contact_data");
     let (status, known) = office.ask(&office.bot, Method::POST, "/api/resman/leads", Some(again)).await;
-    assert_eq!((status, known["lead_id"].as_str()), (StatusCode::OK, Some(&*id)), "{known} {}", office.get("/api/resman/merges/pending").await);
+    assert_eq!(
+        (status, known["lead_id"].as_str()),
+        (StatusCode::OK, Some(&*id)),
+        "{known} {}",
+        office.get("/api/resman/merges/pending").await
+    );
 
     // A change goes out; one of the same version is late.
     let version = office.get(&format!("/api/resman/contacts/{id}")).await["version"].clone();
     let path = format!("/api/resman/contacts/{id}");
-    let change = json!({ "contact_data": { "email": "rosa.new@mail.example" }, "update_source": "chatbot", "version": version });
+    let change =
+        json!({ "contact_data": { "email": "rosa.new@mail.example" }, "update_source": "chatbot", "version": version });
     let (status, changed) = office.ask(&office.bot, Method::PUT, &path, Some(change.clone())).await;
     assert_eq!((status, &changed["email"]), (StatusCode::OK, &json!("rosa.new@mail.example")));
     assert_eq!(office.ask(&office.bot, Method::PUT, &path, Some(change)).await.0, StatusCode::CONFLICT);
