@@ -475,12 +475,12 @@ async fn every_mistake_in_the_settings_is_named_with_its_place() {
         "auth": {"kind": "api_key", "key": "env:KEY"},
         "headers": {"bad header": "x"},
         "streams": [
-            {"name": "units", "path": "a?x=1", "key": ["nowhere"], "version": "v", "concurrency": 99,
+            {"name": "units", "dataset": "units", "path": "a?x=1", "key": ["nowhere"], "version": "v", "concurrency": 99,
              "paginator": {"kind": "offset", "size": 0},
              "incremental": {"field": "a", "param": "b", "format": "rfc", "initial": "soon"},
              "columns": [{"name": "a", "type": "text", "format": "iso"}, {"name": "a", "type": "date", "format": "x"},
                          {"name": "updated_at", "type": "instant"}]},
-            {"name": "units", "path": "b", "write": "history", "columns": []},
+            {"name": "units", "dataset": "units", "path": "b", "write": "history", "columns": []},
         ],
     });
     let fault = open(&wrong).await.err().unwrap();
@@ -712,7 +712,7 @@ async fn the_example_of_the_guide_does_what_it_says() {
     let (file, lake) = (dir.path().join("bookings.toml"), dir.path().join("lake").display().to_string());
     std::fs::write(&file, text).unwrap();
     let summary = copied(&file, &format!("parquet:{lake}"), false).await.unwrap();
-    assert_eq!((summary.rows["bookings"].received, summary.rejected_rows, summary.rejected_values), (250, 0, 0));
+    assert_eq!((summary.rows["rest_bookings"].received, summary.rejected_rows, summary.rejected_values), (250, 0, 0));
     assert_eq!(server.calls().len(), 3);
     assert!(
         server.calls()[0].query.contains("include=guest&include=fees&status=all&size=100"),
@@ -721,7 +721,7 @@ async fn the_example_of_the_guide_does_what_it_says() {
     );
     let context = transforms::session().unwrap();
     pipelines::lake::register(&context, &lake).await.unwrap();
-    let sql = "select count(*) as n, count(distinct booking_id) as ids, count(total) as totals, count(changed_at) as changes from bookings";
+    let sql = "select count(*) as n, count(distinct booking_id) as ids, count(total) as totals, count(changed_at) as changes from rest_bookings";
     let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
     assert_eq!(object(&batches[0], 0), json!({"n": 250, "ids": 250, "totals": 250, "changes": 250}));
 }

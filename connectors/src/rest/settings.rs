@@ -1,5 +1,6 @@
 //! The settings of a REST connector, and every mistake that can be seen in them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -486,9 +487,14 @@ impl Incremental {
 }
 
 impl StreamSpec {
-    /// The name of what it stores.
-    pub(super) fn dataset_name(&self) -> &str {
-        self.dataset.as_deref().unwrap_or(&self.name)
+    /// The name of what it stores: the one that is given, else the stream's, with `rest_` before it where propflow has a
+    /// table of that name.
+    pub(super) fn dataset_name(&self) -> Cow<'_, str> {
+        match &self.dataset {
+            Some(name) => Cow::Borrowed(name),
+            None if catalog::datasets::find(&self.name).is_some() => Cow::Owned(format!("rest_{}", self.name)),
+            None => Cow::Borrowed(&self.name),
+        }
     }
 
     /// How its rows are written.
@@ -507,7 +513,7 @@ impl StreamSpec {
     pub(super) fn dataset(&self, columns: &[ColumnSpec]) -> Dataset {
         let mode = self.mode();
         let about = self.about.clone().unwrap_or_else(|| format!("records of `{}`", self.path));
-        let mut dataset = Dataset::new(self.dataset_name(), &about);
+        let mut dataset = Dataset::new(&self.dataset_name(), &about);
         if mode == WriteMode::Snapshot {
             let column = catalog::dataset::text(CONNECTION, "the account that lists the record").key();
             dataset = dataset.extend([column]).scope(CONNECTION);
@@ -538,10 +544,10 @@ impl StreamSpec {
         if !plain(&self.name) {
             say("name", NAME);
         }
-        if !plain(self.dataset_name()) {
+        if !plain(&self.dataset_name()) {
             say("dataset", NAME);
         }
-        if catalog::datasets::find(self.dataset_name()).is_some() {
+        if catalog::datasets::find(&self.dataset_name()).is_some() {
             say("dataset", "propflow has a table of that name; give this one another with `dataset`");
         }
         if self.path.contains(['?', '#']) || self.path.contains("://") {
