@@ -72,14 +72,32 @@ impl PrivatePostgres {
             make_cluster(&bin, &data, user.as_ref())?;
         }
         let log_path = dir.join("server.log");
-        let log = File::create(&log_path).map_err(|e| folder_fault(&log_path, e))?;
-        let (pid, waiter) = spawn_server(&bin, &data, &socket_dir, durability, user, log)?;
-        let this = Self { url, server: Some((pid, waiter)), _lock: Some(lock), dir, socket_dir };
-        let died = || this.server.as_ref().is_some_and(|(_, t)| t.is_finished()).then(|| tail(&log_path));
-        let admin = this.url.replace(&format!("/{NAME}?"), "/postgres?");
-        wait_until_up(&admin, died).await?;
-        create_database(&admin).await?;
-        Ok(this)
+        let start = std::time::Instant::now();
+        loop {
+            // The lock is ours, so whoever owned the cluster is dead; its server may take a moment to follow.
+            let left_behind = data.join("postmaster.pid").exists();
+            wait_for_predecessor(&data, start).await?;
+            let log = File::create(&log_path).map_err(|e| folder_fault(&log_path, e))?;
+            let (pid, waiter) = spawn_server(&bin, &data, &socket_dir, durability, user.clone(), log)?;
+            let died = || waiter.is_finished().then(|| tail(&log_path));
+            let admin = url.replace(&format!("/{NAME}?"), "/postgres?");
+            match wait_until_up(&admin, died).await {
+                Ok(()) => {
+                    let this = Self { url, server: Some((pid, waiter)), _lock: Some(lock), dir, socket_dir };
+                    create_database(&admin).await?;
+                    return Ok(this);
+                }
+                // Its last processes still hold the shared memory.
+                Err(_) if left_behind && waiter.is_finished() && start.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(fault) => {
+                    let _ = kill(pid, Signal::SIGQUIT);
+                    let _ = waiter.join();
+                    return Err(fault);
+                }
+            }
+        }
     }
 
     /// The URL of its database.
@@ -319,6 +337,25 @@ fn spawn_server(
         .map_err(|e| Fault::us("the thread for PostgreSQL ended early").because(e))?
         .map_err(|e| Fault::user("`postgres` cannot be started").because(e))?;
     Ok((Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX)), waiter))
+}
+
+/// Waits until the server that a dead owner left behind has ended. It was told to when its owner died, and has to write
+/// nothing, but a loaded machine may give it its turn late.
+async fn wait_for_predecessor(data: &Path, since: std::time::Instant) -> Result<()> {
+    let lock = data.join("postmaster.pid");
+    loop {
+        let pid = fs::read_to_string(&lock).ok().and_then(|text| text.lines().next()?.trim().parse().ok());
+        // A process of another user under this number is not the server: its number was given away again.
+        let Some(pid) = pid.filter(|pid| kill(Pid::from_raw(*pid), None).is_ok()) else { return Ok(()) };
+        if since.elapsed() > PATIENCE {
+            return Err(Fault::user(format!(
+                "process {pid} still holds the private PostgreSQL in `{}`",
+                data.display()
+            ))
+            .hint(format!("End it, or remove `{}` when that process is no PostgreSQL.", lock.display())));
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
 }
 
 /// Waits until the server takes connections. `died` gives the server's last words when it has ended.
