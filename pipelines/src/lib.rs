@@ -30,4 +30,5 @@ pub mod show;
 pub mod simulate;
 pub mod spec;
 pub mod sql;
+pub mod wiring;
 pub mod worker;

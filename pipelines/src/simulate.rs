@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use catalog::{Clock, Fault, Result, SystemClock};
@@ -13,11 +13,9 @@ use fixtures::people::{PeopleShape, write_people};
 use fixtures::resman::{Options as ResManOptions, Simulator};
 use fixtures::world::{Shape, World};
 use fixtures::{calendars, guesty, hostaway, ownerrez, stays};
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{End, print};
-use crate::spec;
 
 /// Which vendor to simulate, and how large.
 #[derive(Debug, Clone, Args)]
@@ -295,55 +293,4 @@ pub fn generate(options: GenerateOptions) -> Result<End> {
     }
     writer.flush().map_err(failed)?;
     Ok(End::Done)
-}
-
-/// The built-in pipelines of ResMan, pointed at the simulator. Secrets go into files of their own, as a user's would.
-pub fn write_specs(dir: &Path, simulator: &Simulator, lake: &Path) -> Result<PathBuf> {
-    let failed = |e: std::io::Error| Fault::user(format!("`{}` cannot be written", dir.display())).because(e);
-    let specs = dir.join("specs");
-    std::fs::create_dir_all(&specs).map_err(failed)?;
-    let mut variables: Vec<(String, String)> =
-        environment(simulator).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    variables.push(("PROPFLOW_LAKE".to_owned(), lake.display().to_string()));
-    for file in spec::files(None)? {
-        let mut table: Value = file
-            .text
-            .parse::<toml::Table>()
-            .map_err(|e| Fault::us("a built-in pipeline is not TOML").because(e))
-            .and_then(|t| {
-                serde_json::to_value(t).map_err(|e| Fault::us("a built-in pipeline has no JSON form").because(e))
-            })?;
-        if table["source"]["connector"] != "resman" {
-            continue;
-        }
-        let mut faults = Vec::new();
-        spec::interpolate(&mut table, "", &mut faults, &|name| {
-            variables.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone())
-        });
-        // The simulator has no limits to respect, and nobody wants to wait for a demo.
-        table["source"]["settings"]["limits"] =
-            serde_json::json!({ "calls_per_sec": 1000, "burst": 100, "backoff_ms": 20 });
-        secrets_to_files(&mut table, dir, &variables).map_err(failed)?;
-        let text = toml::to_string(&table).map_err(|e| Fault::us("a pipeline cannot be written as TOML").because(e))?;
-        let name = table["name"].as_str().unwrap_or("pipeline").to_owned();
-        std::fs::write(specs.join(format!("{name}.toml")), text).map_err(failed)?;
-    }
-    Ok(specs)
-}
-
-fn secrets_to_files(value: &mut Value, dir: &Path, variables: &[(String, String)]) -> std::io::Result<()> {
-    match value {
-        Value::String(text) => {
-            let secret = text.strip_prefix("env:").and_then(|name| variables.iter().find(|(n, _)| n == name));
-            if let Some((name, secret)) = secret {
-                let path = dir.join(name);
-                std::fs::write(&path, secret)?;
-                *text = format!("file:{}", path.display());
-            }
-            Ok(())
-        }
-        Value::Array(items) => items.iter_mut().try_for_each(|v| secrets_to_files(v, dir, variables)),
-        Value::Object(map) => map.values_mut().try_for_each(|v| secrets_to_files(v, dir, variables)),
-        _ => Ok(()),
-    }
 }

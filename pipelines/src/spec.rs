@@ -169,6 +169,11 @@ pub struct SpecFile {
     pub text: String,
 }
 
+/// All pipelines that come with propflow, whether they are switched on here or not.
+pub fn built_in_pipelines() -> Vec<SpecFile> {
+    built_in(BUILT_IN)
+}
+
 /// The pipeline files of a folder; without one, those that come with propflow and are switched on here.
 pub fn files(folder: Option<&Path>) -> Result<Vec<SpecFile>> {
     let Some(folder) = folder else {

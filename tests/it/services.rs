@@ -9,8 +9,8 @@ use catalog::store::outbox::{self, Message};
 use catalog::{Clock, Env, Result, TestClock};
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
+use fixtures::mail::MailServer;
 use kit::db::TestDb;
-use kit::mail::MailServer;
 use pipelines::app::{App, Database};
 use pipelines::outbox::{Couriers, Options, work};
 use pipelines::progress::Silent;
@@ -346,7 +346,7 @@ fn stay(id: &str, days: u64) -> Stay {
 #[tokio::test]
 async fn every_side_hears_in_its_own_way() {
     let house = House::new().await;
-    let mail = MailServer::start().await;
+    let mail = MailServer::start().await.unwrap();
     let (url, heard) = receiver().await;
     couriers_file(&house, &mail, &url);
     house
@@ -437,7 +437,7 @@ async fn every_side_hears_in_its_own_way() {
 #[tokio::test]
 async fn a_refusal_names_nobody() {
     let house = House::new().await;
-    let mail = MailServer::start().await;
+    let mail = MailServer::start().await.unwrap();
     couriers_file(&house, &mail, "http://127.0.0.1:9");
     for id in ["gone", "later", "fine"] {
         house.book(&stay(id, 2)).await;

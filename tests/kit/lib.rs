@@ -5,7 +5,6 @@
 pub mod channel;
 pub mod db;
 pub mod house;
-pub mod mail;
 pub mod rig;
 pub mod rows;
 pub mod vendors;

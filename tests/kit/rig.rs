@@ -56,7 +56,7 @@ impl Rig {
         let database = Database::open(Some(&db.url)).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let clock = TestClock::at(now());
-        let specs = pipelines::simulate::write_specs(dir.path(), &simulator, &dir.path().join("lake")).unwrap();
+        let specs = pipelines::wiring::write_specs(dir.path(), &simulator, &dir.path().join("lake")).unwrap();
         let app = App {
             specs: Some(specs),
             database_url: Some(db.url.clone()),
