@@ -576,3 +576,17 @@ fn a_delivery_that_was_answered_survives_the_kill_of_the_server() {
     home.fails(2, &["keys", "revoke", &made[..11]]);
     home.fails(2, &["replay", "--delivery", "99999999"]);
 }
+
+#[test]
+fn the_demo_ends_well_and_leaves_a_lake() {
+    let home = Home::new();
+    let told = home.ok(&["demo", "--properties", "2", "--units", "10", "--listings", "4", "--keep", "kept"]);
+    // What went wrong inside ends the demo with an error; these say that each act was played.
+    for act in ["noon pull", "none free that is taken", "deliveries processed, each once", "each once and in order"] {
+        assert!(told.contains(act), "`{act}` is missing in\n{told}");
+    }
+    for dataset in ["units", "bookings"] {
+        let counted = home.ok(&["sql", "--lake", "kept", &format!("select count(*) > 0 as some from {dataset}")]);
+        assert!(counted.contains("true"), "{dataset}: {counted}");
+    }
+}

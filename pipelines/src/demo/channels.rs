@@ -400,4 +400,4 @@ from serving.bookings where kind = 'stay' group by platform order by bookings de
 
 const SERVICES: &str = "\
 select due_local as due, property_id as property, service_type as service, trigger_event as because, state, staff_name as staff \
-from serving.upcoming_services order by due_at, property_id, service_type limit 6";
+from serving.upcoming_services where due_at > now() order by due_at, property_id, service_type limit 6";

@@ -219,8 +219,13 @@ async fn play(
     print(out, format_args!("6. The books."))?;
     let runs = runs::list(&scene.database.pool, None, 14).await?;
     print(out, format_args!("{}", show::runs(&runs)))?;
+    ask(&scene, out, "\nWhat could not be taken as it came?", None, REJECTS).await?;
     Ok(End::Done)
 }
+
+const REJECTS: &str = "\
+select pipeline, dataset, kind, count(*) as rows, min(reason) as reason from ops.rejects where resolved_at is null \
+group by pipeline, dataset, kind order by rows desc, pipeline limit 8";
 
 /// Asks in SQL, as `propflow sql` does.
 async fn ask(scene: &Scene<'_>, out: &mut dyn Write, question: &str, lake: Option<&Path>, query: &str) -> Result<()> {
