@@ -84,7 +84,9 @@ impl Lead {
         let modified = item.text("lastModified");
         let row = |item: &Object<'_>, fields: Fields| -> Row {
             let cells = fields.iter().filter_map(|(column, key)| Some((*column, item.text(key)?)));
-            cells.map(|(column, text)| (column, if column.ends_with("_id") { id(&text).into_owned() } else { text })).collect()
+            cells
+                .map(|(column, text)| (column, if column.ends_with("_id") { id(&text).into_owned() } else { text }))
+                .collect()
         };
         let of_lead = |mut cells: Row| {
             cells.extend([("generation", "v2".to_owned()), ("prospect_id", prospect.clone())]);
@@ -141,7 +143,8 @@ impl Lead {
         let first = |event: &&&Node| event.text_of("FirstContact").is_some_and(|f| f.eq_ignore_ascii_case("true"));
         let began = events.iter().find(first);
         // An event of a lost lead says why in words of ResMan's own.
-        let lost = events.iter().rev().find(|e| e.attribute("EventType").is_some_and(|t| t.eq_ignore_ascii_case("cancel")));
+        let lost =
+            events.iter().rev().find(|e| e.attribute("EventType").is_some_and(|t| t.eq_ignore_ascii_case("cancel")));
         let reason = lost.and_then(|e| e.text_of("EventReasons"));
         let reason = reason.map(|r| r.strip_prefix("Prospect Lost: ").unwrap_or(&r).to_owned());
         let mut main: Vec<(&'static str, Option<String>)> = vec![
@@ -180,7 +183,8 @@ impl Lead {
 }
 
 fn identity(customer: &Node, kind: &str) -> Option<String> {
-    let found = customer.all("Identification").find(|i| i.attribute("IDType").is_some_and(|t| t.eq_ignore_ascii_case(kind)))?;
+    let found =
+        customer.all("Identification").find(|i| i.attribute("IDType").is_some_and(|t| t.eq_ignore_ascii_case(kind)))?;
     found.attribute("IDValue").map(|value| id(&value).into_owned())
 }
 
@@ -210,7 +214,11 @@ fn preferences(node: &Node) -> Vec<(&'static str, Option<String>)> {
     vec![
         ("target_move_in_date", node.text_of("TargetMoveInDate")),
         ("floorplan", node.text_of("DesiredFloorplan")),
-        ("unit_number", node.child("DesiredUnit").and_then(|u| u.text_of("MarketingName").or_else(|| filled(Some(u.text.trim().to_owned()))))),
+        (
+            "unit_number",
+            node.child("DesiredUnit")
+                .and_then(|u| u.text_of("MarketingName").or_else(|| filled(Some(u.text.trim().to_owned())))),
+        ),
         ("rent_min", filled(end("DesiredRent", "Min"))),
         ("rent_max", filled(end("DesiredRent", "Max"))),
         ("bedrooms_min", filled(end("DesiredNumBedrooms", "Min"))),
@@ -229,7 +237,10 @@ fn preferences(node: &Node) -> Vec<(&'static str, Option<String>)> {
 /// The prospects of an answer of v1 `MITS/SearchProspects`.
 pub(super) fn answer(body: &[u8]) -> Result<Vec<Lead>> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii_start();
-    let unusable = || Fault::remote("the answer is not a document of leads").hint("The vendor may be under maintenance: try again later.");
+    let unusable = || {
+        Fault::remote("the answer is not a document of leads")
+            .hint("The vendor may be under maintenance: try again later.")
+    };
     let root = Node::parse(body, "ResMan")?;
     match root.text_of("Status") {
         Some(status) if status.eq_ignore_ascii_case("Success") => {}
@@ -242,7 +253,9 @@ pub(super) fn answer(body: &[u8]) -> Result<Vec<Lead>> {
     let response = root.child("Response").ok_or_else(unusable)?;
     // Some answers hold their document as text.
     let inner = match response.child("LeadManagement") {
-        None if response.text.trim_start().starts_with('<') => Some(Node::parse(response.text.trim().as_bytes(), "LeadManagement")?),
+        None if response.text.trim_start().starts_with('<') => {
+            Some(Node::parse(response.text.trim().as_bytes(), "LeadManagement")?)
+        }
         _ => None,
     };
     let document = inner.as_ref().or_else(|| response.child("LeadManagement")).ok_or_else(unusable)?;
@@ -339,8 +352,11 @@ mod tests {
             <CustomerPreferences><DesiredRent Max='1600'/><DesiredNumBedrooms Exact='2'/></CustomerPreferences></Prospect>\
             </Prospects></LeadManagement>";
         let escaped = inner.replace('<', "&lt;").replace('>', "&gt;");
-        let plain = answer(format!("<ResMan><Status>Success</Status><Response>{inner}</Response></ResMan>").as_bytes()).unwrap();
-        let text = answer(format!("<ResMan><Status>Success</Status><Response>{escaped}</Response></ResMan>").as_bytes()).unwrap();
+        let plain = answer(format!("<ResMan><Status>Success</Status><Response>{inner}</Response></ResMan>").as_bytes())
+            .unwrap();
+        let text =
+            answer(format!("<ResMan><Status>Success</Status><Response>{escaped}</Response></ResMan>").as_bytes())
+                .unwrap();
         assert_eq!(plain.len(), 1);
         assert_eq!((plain[0].id.as_str(), plain[0].fingerprint()), ("L-1", text[0].fingerprint()));
         for cell in [("rent_max", "1600"), ("bedrooms_min", "2"), ("bedrooms_max", "2")] {
@@ -349,7 +365,8 @@ mod tests {
         assert!(!plain[0].main.iter().any(|(column, _)| *column == "rent_min"));
         let none = answer(b"<ResMan><Status>Success</Status><Response><LeadManagement><Prospects/></LeadManagement></Response></ResMan>");
         assert!(none.unwrap().is_empty());
-        let refused = answer(b"<ResMan><Status>Error</Status><ErrorDescription>no</ErrorDescription></ResMan>").unwrap_err();
+        let refused =
+            answer(b"<ResMan><Status>Error</Status><ErrorDescription>no</ErrorDescription></ResMan>").unwrap_err();
         assert!(!refused.is_retryable());
     }
 }

@@ -99,7 +99,8 @@ impl ResMan {
         let wanted = |p: &String| {
             (only.is_empty() || only.contains(p)) && (self.properties.is_empty() || self.properties.contains(p))
         };
-        let mut ahead: BTreeSet<&String> = listed.iter().chain(&only).chain(&self.properties).filter(|p| wanted(p)).collect();
+        let mut ahead: BTreeSet<&String> =
+            listed.iter().chain(&only).chain(&self.properties).filter(|p| wanted(p)).collect();
         let after = place.after.clone();
         ahead.retain(|p| after.as_ref().is_none_or(|after| *p > after));
         emit.event(Event::Ahead(ahead.len() as u64)).await?;
@@ -193,7 +194,8 @@ impl ResMan {
             seen.is_none_or(|s| s.first != lead.fingerprint() || (both_sides && s.warm_until > now))
         };
         let wanted: Vec<&Lead> = first.iter().filter(|lead| due(lead)).collect();
-        let others = if both_sides { self.other_halves(property, &wanted, now, reading).await? } else { BTreeMap::new() };
+        let others =
+            if both_sides { self.other_halves(property, &wanted, now, reading).await? } else { BTreeMap::new() };
 
         let newest = first.iter().filter_map(|lead| lead.at).chain(known.at).max();
         let mut mark = Mark { at: newest, seen: BTreeMap::new() };
@@ -255,7 +257,12 @@ impl ResMan {
     ///
     /// # Errors
     /// Naming the window, when even the shortest one finds too many.
-    async fn older_leads(&self, property: &str, from: DateTime<Utc>, until: DateTime<Utc>) -> Result<Vec<Lead>, Trouble> {
+    async fn older_leads(
+        &self,
+        property: &str,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Lead>, Trouble> {
         let second = TimeDelta::seconds(1);
         let floor = |at: DateTime<Utc>| at.duration_trunc(second).unwrap_or(at);
         let mut windows = vec![(floor(from), floor(until) + second)];
@@ -314,7 +321,8 @@ impl ResMan {
                 }
             }
         }
-        let missing: Vec<&&Lead> = leads.iter().filter(|lead| !found.contains_key(&lead.id)).take(LEADS_BY_ID).collect();
+        let missing: Vec<&&Lead> =
+            leads.iter().filter(|lead| !found.contains_key(&lead.id)).take(LEADS_BY_ID).collect();
         for lead in missing {
             let leads = self.v1_prospects(property, &[("ProspectID", &lead.id)]).await?;
             found.extend(leads.into_iter().map(|lead| (lead.id.clone(), lead)));
