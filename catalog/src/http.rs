@@ -127,6 +127,8 @@ pub enum Cause {
     Status(StatusCode, Option<i64>),
     /// The answer broke off, or was longer than allowed.
     Body,
+    /// The answer was an error whose body holds the text of [`Client::final_words`].
+    Final,
 }
 
 impl From<Refusal> for Fault {
@@ -153,6 +155,7 @@ pub struct Client {
     http: reqwest::Client,
     account: String,
     secret_paths: bool,
+    final_words: Option<&'static str>,
     limits: Limits,
     quota: Arc<dyn Quota>,
     clock: Arc<dyn Clock>,
@@ -194,6 +197,7 @@ impl Client {
             http,
             account: account.to_owned(),
             secret_paths: false,
+            final_words: None,
             slots: slots(account, limits.parallel),
             limits,
             quota: env.quota.clone(),
@@ -206,6 +210,14 @@ impl Client {
     #[must_use]
     pub fn secret_paths(mut self) -> Self {
         self.secret_paths = true;
+        self
+    }
+
+    /// Takes an error whose body holds these words, in any case, as the vendor's last one, whatever its status: the call is not
+    /// tried again, and its cause is [`Cause::Final`].
+    #[must_use]
+    pub fn final_words(mut self, words: &'static str) -> Self {
+        self.final_words = Some(words);
         self
     }
 
@@ -353,6 +365,13 @@ impl Client {
         let status = response.status();
         let header = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let body = read(response, 64 << 10).await.unwrap_or_default();
+        let text = || String::from_utf8_lossy(&body).to_ascii_lowercase();
+        if let Some(words) = self.final_words
+            && text().contains(&words.to_ascii_lowercase())
+        {
+            let why = format!("`{place}` failed (status {}): {words}", status.as_u16());
+            return Failed::last(Cause::Final, Fault::new(Blame::Remote, Retry::Never, why));
+        }
         let told: Told = serde_json::from_slice(&body).unwrap_or_default();
         let number = |v: &serde_json::Value| v.as_i64().or_else(|| v.as_str()?.trim().parse().ok());
         let code = told.code.as_ref().and_then(number);

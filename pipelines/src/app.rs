@@ -55,6 +55,7 @@ impl Database {
         sinks::postgres::migrate(&self.pool).await?;
         crate::settle::setup(&self.pool).await?;
         crate::services::setup(&self.pool).await?;
+        crate::contacts::telling::setup(&self.pool).await?;
         crate::jobs::setup(&self.pool).await
     }
 

@@ -8,7 +8,7 @@ use transforms::Model;
 
 use crate::names;
 use crate::schedule::Schedule;
-use crate::spec::{Spec, SpecFile, interpolate};
+use crate::spec::{ReadSpec, Spec, SpecFile, interpolate};
 
 /// A pipeline that has passed every check that needs no call outside.
 #[derive(Debug, Clone)]
@@ -214,6 +214,28 @@ fn mode_word(mode: WriteMode) -> &'static str {
 
 fn check_schedule(spec: &Spec, faults: &mut Vec<Fault>) {
     let Some(schedule) = &spec.schedule else { return };
+    match schedule.every() {
+        Ok(None) => {}
+        Ok(Some(_)) => {
+            if !schedule.cron.is_empty() || !schedule.zone.is_empty() {
+                faults.push(
+                    Fault::user("`schedule`: it has `every` and also `cron` or `zone`")
+                        .hint("Keep `every` to poll for changes, or the others to run at set times."),
+                );
+            }
+            if spec.source.read != ReadSpec::Changes {
+                faults.push(
+                    Fault::user("`schedule.every`: the pipeline does not read changes")
+                        .hint("Set `read = \"changes\"` in `[source]`, or use `cron`."),
+                );
+            }
+            return;
+        }
+        Err(fault) => return faults.push(fault.at("`schedule.every`")),
+    }
+    if schedule.zone.is_empty() {
+        return faults.push(Fault::user("`schedule.zone`: this key is required and missing"));
+    }
     let zone = if schedule.zone == "property" {
         chrono_tz::UTC
     } else {

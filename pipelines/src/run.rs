@@ -30,6 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 use transforms::{Inputs, Model, Output, SliceInfo};
 use uuid::Uuid;
 
+use crate::contacts::{Contacts, telling};
 use crate::progress::{Observer, Progress};
 use crate::settle::{self, Alone, Settled, Store, Tables};
 
@@ -268,6 +269,7 @@ async fn slices(
     let ahead = if job.source.reads_ahead() && settle.is_empty() { SLICES_AHEAD } else { 0 };
     let mut under_way: VecDeque<Slicing> = VecDeque::new();
     let mut settling = Settling::new(world, settle, &job.sinks);
+    let telling = telling(world, &targets, job);
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
@@ -307,6 +309,16 @@ async fn slices(
                 {
                     let made = writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
                     settling.after(&writer, &made, Some(cursor.clone()), &mut number, &mut job.sinks, summary).await;
+                    if let Some(contacts) = &telling
+                        && let Err(fault) = telling::tell(contacts).await
+                    {
+                        // What was not told stays marked, and the next one tells it.
+                        tracing::warn!(
+                            pipeline.name = job.pipeline,
+                            error = fault.chain(),
+                            "contacts were not told of leads"
+                        );
+                    }
                     if stop.is_cancelled() {
                         settling.end(&writer, &mut number, &mut job.sinks, summary).await?;
                         return Ok(false);
@@ -329,6 +341,15 @@ async fn slices(
         writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
     }
     Ok(true)
+}
+
+/// Whom to tell of leads behind each slice, when the run writes leads into propflow's own tables.
+fn telling(world: &World, targets: &[Target], job: &Job) -> Option<Contacts> {
+    let keeper = job.sinks.iter().any(|s| s.abilities().keeps_cursor);
+    let pool = world.ledger.as_ref().filter(|_| keeper && targets.iter().any(|t| t.dataset.name == "leads"))?;
+    let mut contacts = Contacts::new(pool.clone(), world.clock.clone());
+    contacts.region.clone_from(&job.region);
+    Some(contacts)
 }
 
 /// What has been read since the last checkpoint.

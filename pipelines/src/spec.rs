@@ -1,6 +1,7 @@
 //! Pipeline files: what to read, through which models, into which sinks, and when.
 
 use std::path::Path;
+use std::time::Duration;
 
 use catalog::{Fault, Result};
 use schemars::JsonSchema;
@@ -15,6 +16,8 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("intake_bookings.toml", include_str!("../specs/intake_bookings.toml")),
     ("ownerrez_bookings.toml", include_str!("../specs/ownerrez_bookings.toml")),
     ("resman_inventory.toml", include_str!("../specs/resman_inventory.toml")),
+    ("resman_people.toml", include_str!("../specs/resman_people.toml")),
+    ("resman_residents.toml", include_str!("../specs/resman_residents.toml")),
     ("vrbo_bookings.toml", include_str!("../specs/vrbo_bookings.toml")),
 ];
 
@@ -108,9 +111,40 @@ pub struct SinkSpec {
 #[serde(deny_unknown_fields)]
 pub struct ScheduleSpec {
     /// Cron expressions of five or six fields.
+    #[serde(default)]
     pub cron: Vec<String>,
-    /// An IANA time zone, or `property`: each property at its own local time.
+    /// For cron expressions: an IANA time zone, or `property`: each property at its own local time.
+    #[serde(default)]
     pub zone: String,
+    /// In place of cron expressions: how often to ask what has changed, as `1s`, `500ms` or `2m`. For streams that can be read
+    /// from a cursor on; what brings nothing leaves no run.
+    #[serde(default)]
+    pub every: Option<String>,
+}
+
+impl ScheduleSpec {
+    /// The pause between polls, if it polls.
+    ///
+    /// # Errors
+    /// When it is no such time, or shorter than 200 milliseconds or longer than an hour.
+    pub fn every(&self) -> Result<Option<Duration>> {
+        let Some(text) = &self.every else { return Ok(None) };
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let millis = match unit.trim() {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            _ => 0,
+        };
+        let pause = Duration::from_millis(number.parse::<u64>().unwrap_or_default().saturating_mul(millis));
+        if pause < Duration::from_millis(200) || pause > Duration::from_secs(3600) {
+            return Err(Fault::user(format!("`{text}` is not a time between polls"))
+                .hint("Write it as `500ms`, `1s` or `2m`: 200 milliseconds at least and an hour at most."));
+        }
+        Ok(Some(pause))
+    }
 }
 
 /// When served rows count as stale.

@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::app::{App, Asked, Database};
+use crate::contacts::{Contacts, telling};
 use crate::inbox::{self, Connections};
 use crate::jobs::{self, Handler, Job, Outcome, Schedules, Task};
 use crate::outbox::{self, Couriers};
 use crate::plan::Plan;
+use crate::poll;
 use crate::run::run;
 use crate::schedule::Scheduled;
 use crate::services::{self, templates::Templates};
@@ -62,9 +64,12 @@ pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &
         inbox::work::sweep(app, &database.pool).await?;
         working.await?;
         app.settle(&settling, database, "schedule").await?;
+        let polled = poll::each_once(app, database, &settling, stop).await;
+        telling::tell(&Contacts::new(database.pool.clone(), app.clock.clone())).await?;
         services::turn(&database.pool, &templates, app.clock.now()).await?;
         // Jobs and services put messages into the outbox, so it is emptied behind them.
-        return outbox::work(&database.pool, &couriers, carrying, stop).await;
+        outbox::work(&database.pool, &couriers, carrying, stop).await?;
+        return polled;
     }
     // The house is kept as long as there is a worker, and no longer.
     let ended = CancellationToken::new();
@@ -77,7 +82,10 @@ pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &
         tokio::select! { () = settle_when_due(app, &settling, &templates, database) => {}, () = ended.cancelled() => {} }
     };
     let house = inbox::work::keep_house(app, database, options.deliveries_kept, &ended);
-    let (end, (), ()) = tokio::join!(work, settle, house);
+    let polls = async {
+        tokio::select! { () = poll::keep(app, database, &settling, stop) => {}, () = ended.cancelled() => {} }
+    };
+    let (end, (), (), ()) = tokio::join!(work, settle, house, polls);
     end
 }
 
@@ -87,12 +95,17 @@ const DELIVERIES: usize = 3;
 /// Settles what time alone has changed, and what a worker that was killed left behind, then plans the services of stays. Never ends: a fault is logged, and
 /// the next turn tries again.
 async fn settle_when_due(app: &App, plans: &[Plan], templates: &Templates, database: &Database) {
+    let contacts = Contacts::new(database.pool.clone(), app.clock.clone());
     let mut turns = tokio::time::interval(SETTLE_EVERY);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
         if let Err(fault) = app.settle(plans, database, "schedule").await {
             tracing::error!(error = fault.chain(), "bookings could not be settled");
+        }
+        // What a run was killed before, or has put off.
+        if let Err(fault) = telling::tell(&contacts).await {
+            tracing::error!(error = fault.chain(), "the contacts could not be told of leads");
         }
         if let Err(fault) = services::turn(&database.pool, templates, app.clock.now()).await {
             tracing::error!(error = fault.chain(), "services could not be planned");
@@ -211,6 +224,10 @@ impl Schedules for Timetable {
         let stopped = catalog::store::connections::list(&self.database.pool).await?;
         for plan in &self.plans {
             let Some(schedule) = &plan.spec.schedule else { continue };
+            if schedule.every.is_some() {
+                // These are no jobs: a row in the queue each second would be all that most of them leave.
+                continue;
+            }
             let (connector, connection) = (&plan.spec.source.connector, plan.spec.connection());
             if stopped.iter().any(|c| c.revoked && c.connector == *connector && c.connection == connection) {
                 // It would only fail, run after run; who starts it by hand is told why.

@@ -24,6 +24,7 @@ mod outbox;
 mod ownerrez;
 mod parquet;
 mod partners;
+mod people;
 mod pipeline;
 mod postgres;
 mod quota;

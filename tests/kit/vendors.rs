@@ -101,7 +101,8 @@ impl Vendor {
                 Self { settings, secrets, remote: true, pulled: true, kind: Kind::Hostaway(simulator), _dir: dir }
             }
             "resman" => {
-                let world = World::generate(Shape { seed: 3, properties: 3, units: 8, today: today() });
+                let mut world = World::generate(Shape { seed: 3, properties: 3, units: 8, today: today() });
+                world.seed_leads(12, now());
                 let simulator = Simulator::start(world, Options::default()).await.unwrap();
                 let credentials = simulator.credentials().clone();
                 let settings = json!({

@@ -2,10 +2,11 @@
 //!
 //! [`wire`] holds what connectors read, in the vendors' own words; [`inventory`] the canonical tables that normalise
 //! models make of it; [`serve`] the tables that are computed for readers; [`bookings`] what channels say and what is agreed
-//! over them.
+//! over them; [`people`] leads, and who lives there.
 
 pub mod bookings;
 pub mod inventory;
+pub mod people;
 pub mod serve;
 pub mod serving;
 pub mod wire;
@@ -28,7 +29,7 @@ pub fn find(name: &str) -> Option<&'static Dataset> {
 
 /// The datasets that are stored: canonical and served ones, not those in wire form.
 pub fn stored() -> Vec<Dataset> {
-    [inventory::all(), serve::all(), bookings::all()].concat()
+    [inventory::all(), serve::all(), bookings::all(), people::all()].concat()
 }
 
 #[cfg(test)]

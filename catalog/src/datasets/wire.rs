@@ -164,6 +164,69 @@ pub fn resman() -> Vec<Dataset> {
     ]
 }
 
+/// Tables of leads, read from both generations of ResMan's API.
+pub fn resman_people() -> Vec<Dataset> {
+    let w = |name, about, columns| wire(name, about, "property_id", columns);
+    vec![
+        w(
+            "resman_prospects",
+            "v2 `/Prospects`, without its lists",
+            "prospect_id main_person_id status last_modified source_id source_name first_contact_method \
+             first_contact_date lost_date lost_reason agent_id agent_first_name agent_last_name lease_id lease_status \
+             unit_id unit_number application_date approval_date denial_date cancellation_date lease_signed_date \
+             scheduled_move_in_date move_in_date",
+        ),
+        w(
+            "resman_v1_prospects",
+            "one `Prospect` of v1 `MITS/SearchProspects`, without its lists. `source_id`, `agent_id`, \
+             `first_contact_method` and `first_contact_date` are those of its first contact, `lost_reason` is that of its \
+             newest `Cancel`",
+            "prospect_id main_person_id customer_type last_modified source_id agent_id first_contact_method \
+             first_contact_date lost_reason target_move_in_date floorplan unit_number rent_min rent_max bedrooms_min \
+             bedrooms_max bathrooms_min bathrooms_max lease_terms occupants pets comments additional",
+        ),
+        w(
+            "resman_prospect_people",
+            "one person of a lead, from `people[]` of v2 `/Prospects` or a `Customer` of v1 `MITS/SearchProspects`, which \
+             `generation` tells apart. `position` counts from 0",
+            "generation prospect_id person_id position first_name middle_name last_name email phone phone_type \
+             household_status is_main_contact is_head_of_household is_lease_signer is_guarantor is_dependent last_modified",
+        ),
+        w(
+            "resman_prospect_events",
+            "one entry of a lead's `communicationLog` of v2, or `Event` of v1, which `generation` tells apart",
+            "generation prospect_id event_id kind contact_type date timestamp subject text agent_id source_id \
+             first_contact last_modified",
+        ),
+    ]
+}
+
+const RESIDENT_EVENT: &str = "person_id lease_id first_name last_name unit unit_number building email mobile_phone \
+                              home_phone is_minor status lease_end_date move_out_date notice_date";
+
+/// Tables of residents and applicants, read from v1 of ResMan's API.
+pub fn resman_residents() -> Vec<Dataset> {
+    let w = |name, about, columns| wire(name, about, "property_id", columns);
+    vec![
+        w(
+            "resman_v1_people",
+            "v1 `Leasing/GetApplicantsAndCurrentResidents`",
+            "person_id lease_id lease_group_id first_name last_name birthdate unit building email mobile_phone home_phone \
+             work_phone lease_start_date lease_end_date move_in_date move_out_date status approval_status main_contact",
+        ),
+        w(
+            "resman_v1_residents",
+            "v1 `Leasing/GetCurrentResidents`",
+            "person_id lease_id lease_group_id billing_account_id first_name last_name unit building email mobile_phone \
+             home_phone work_phone birthdate lease_start_date lease_end_date move_in_date move_out_date rent deposits_held \
+             household_status main_contact is_minor",
+        ),
+        w("resman_v1_move_outs", "v1 `Events/GetMoveOuts`", RESIDENT_EVENT),
+        w("resman_v1_notices", "v1 `Events/GetOnNotice`", RESIDENT_EVENT),
+        w("resman_v1_lease_expirations", "v1 `Events/GetLeaseExpirations`", RESIDENT_EVENT),
+    ]
+}
+
 /// Tables read from booking channels, the same for every channel: a connector says which of the vendor's fields holds a
 /// value, the models say what the value means.
 pub fn channels() -> Vec<Dataset> {
@@ -202,5 +265,5 @@ pub fn channels() -> Vec<Dataset> {
 
 /// All wire datasets.
 pub fn all() -> Vec<Dataset> {
-    [mits(), resman(), channels()].concat()
+    [mits(), resman(), resman_people(), resman_residents(), channels()].concat()
 }

@@ -10,7 +10,7 @@ use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use super::pg::fault;
-use crate::datasets::bookings;
+use crate::datasets::{bookings, people};
 use crate::{Cursor, Fault, Note, Receipt, Reject, Result, Retry, Slice};
 
 /// How a run ended, or that it has not.
@@ -258,17 +258,16 @@ pub async fn commit_slice(
         .await
         .map_err(|e| fault(what, e))?;
     // A settled table rests on several connections: that it was computed again confirms nothing.
-    let confirmed = slice.complete.iter().filter(|(dataset, _)| !bookings::is_settled(dataset));
-    let mut scopes: Vec<&str> = confirmed.flat_map(|(_, scopes)| scopes).map(|s| s.value.as_str()).collect();
-    scopes.sort_unstable();
-    scopes.dedup();
+    let confirmed = |dataset: &str| !bookings::is_settled(dataset);
+    let fresh = scopes_of(slice, |dataset| confirmed(dataset) && !people::is_of_people(dataset));
+    let scopes = scopes_of(slice, confirmed);
     sqlx::query(
         "insert into ops.freshness (scope, pipeline, run_id, observed_at, limit_seconds) \
          select s, $2, $3, $4, $5 from unnest($1::text[]) s \
          on conflict (scope) do update set pipeline = excluded.pipeline, run_id = excluded.run_id, \
            observed_at = excluded.observed_at, limit_seconds = excluded.limit_seconds, updated_at = now()",
     )
-    .bind(&scopes)
+    .bind(&fresh)
     .bind(&slice.pipeline)
     .bind(slice.id.run)
     .bind(slice.observed_at)
@@ -287,6 +286,15 @@ pub async fn commit_slice(
     .map_err(|e| fault(what, e))?;
     write_rejects(tx, slice, number).await?;
     write_notes(tx, slice.id.run, &slice.notes).await
+}
+
+/// The scopes that are whole in some dataset of a kind.
+fn scopes_of(slice: &Slice, kind: impl Fn(&str) -> bool) -> Vec<&str> {
+    let of_kind = slice.complete.iter().filter(|(dataset, _)| kind(dataset));
+    let mut scopes: Vec<&str> = of_kind.flat_map(|(_, scopes)| scopes).map(|s| s.value.as_str()).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    scopes
 }
 
 async fn write_rejects(tx: &mut PgConnection, slice: &Slice, number: i32) -> Result<()> {

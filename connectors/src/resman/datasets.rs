@@ -309,6 +309,73 @@ pub(super) const EMPLOYEES: Fields = &[
     ("termination_date", "terminationDate"),
 ];
 
+/// v1 `Leasing/GetApplicantsAndCurrentResidents`.
+pub(super) const V1_PEOPLE: Fields = &[
+    ("person_id", "PersonID"),
+    ("lease_id", "LeaseID"),
+    ("lease_group_id", "ParentLeaseGroupID"),
+    ("first_name", "FirstName"),
+    ("last_name", "LastName"),
+    ("birthdate", "Birthdate"),
+    ("unit", "Unit"),
+    ("building", "Building"),
+    ("email", "Email"),
+    ("mobile_phone", "MobilePhone"),
+    ("home_phone", "HomePhone"),
+    ("work_phone", "WorkPhone"),
+    ("lease_start_date", "LeaseStartDate"),
+    ("lease_end_date", "LeaseEndDate"),
+    ("move_in_date", "MoveInDate"),
+    ("move_out_date", "MoveOutDate"),
+    ("status", "Status"),
+    ("approval_status", "ApprovalStatus"),
+    ("main_contact", "MainContact"),
+];
+
+/// v1 `Leasing/GetCurrentResidents`.
+pub(super) const V1_RESIDENTS: Fields = &[
+    ("person_id", "PersonID"),
+    ("lease_id", "LeaseID"),
+    ("lease_group_id", "ParentLeaseGroupID"),
+    ("billing_account_id", "BillingAccountID"),
+    ("first_name", "FirstName"),
+    ("last_name", "LastName"),
+    ("unit", "Unit"),
+    ("building", "Building"),
+    ("email", "Email"),
+    ("mobile_phone", "MobilePhone"),
+    ("home_phone", "HomePhone"),
+    ("work_phone", "WorkPhone"),
+    ("lease_start_date", "LeaseStartDate"),
+    ("lease_end_date", "LeaseEndDate"),
+    ("move_in_date", "MoveInDate"),
+    ("move_out_date", "MoveOutDate"),
+    ("rent", "Rent"),
+    ("deposits_held", "DepositsHeld"),
+    ("household_status", "HouseholdStatus"),
+    ("main_contact", "MainContact"),
+    ("is_minor", "IsMinor"),
+];
+
+/// v1 `Events/GetMoveOuts`, `Events/GetOnNotice` and `Events/GetLeaseExpirations`. The lists name the unit differently.
+pub(super) const V1_RESIDENT_EVENTS: Fields = &[
+    ("person_id", "PersonID"),
+    ("lease_id", "LeaseID"),
+    ("first_name", "FirstName"),
+    ("last_name", "LastName"),
+    ("unit", "Unit"),
+    ("unit_number", "UnitNumber"),
+    ("building", "Building"),
+    ("email", "Email"),
+    ("mobile_phone", "MobilePhone"),
+    ("home_phone", "HomePhone"),
+    ("is_minor", "IsMinor"),
+    ("status", "Status"),
+    ("lease_end_date", "LeaseEndDate"),
+    ("move_out_date", "MoveOutDate"),
+    ("notice_date", "NoticeDate"),
+];
+
 /// One item of a list.
 pub(super) trait Item {
     /// A field's text.
@@ -383,6 +450,11 @@ mod tests {
             ("resman_rentable_items", RENTABLE_ITEMS),
             ("resman_rentable_items", RENTABLE_AVAILABILITY),
             ("resman_employees", EMPLOYEES),
+            ("resman_v1_people", V1_PEOPLE),
+            ("resman_v1_residents", V1_RESIDENTS),
+            ("resman_v1_move_outs", V1_RESIDENT_EVENTS),
+            ("resman_v1_notices", V1_RESIDENT_EVENTS),
+            ("resman_v1_lease_expirations", V1_RESIDENT_EVENTS),
         ] {
             Mapping::of(&Table::of(table).unwrap(), fields).unwrap();
         }

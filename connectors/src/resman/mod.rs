@@ -1,20 +1,24 @@
-//! `resman`: inventory from both generations of ResMan's API.
+//! `resman`: inventory, leads and residents from both generations of ResMan's API.
 
 mod datasets;
+mod leads;
+mod people;
+mod residents;
 mod v1;
 mod v2;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use catalog::{Blame, Component, Cursor, Env, Fault, Note, Reject, Result, SecretRef};
+use catalog::{Blame, Clock, Component, Cursor, Env, Fault, Note, Reject, Result, SecretRef};
 use futures::stream::BoxStream;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use url::Url;
 
 use self::datasets::{Fields, Item, Mapping, object};
@@ -25,6 +29,9 @@ use crate::source::{Event, Read, Request, Source, Stream};
 
 /// Properties that fail one after another before the vendor itself is taken to be down.
 const FAILURES_IN_A_ROW: usize = 5;
+
+/// What the vendor's proxy says when an answer is too large for it.
+const TOO_MUCH: &str = "buffer overflow";
 
 /// The account and how to reach it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -55,9 +62,17 @@ pub struct Config {
     /// Has the vendor list the rents of every lease term, dynamic prices worked in.
     #[serde(default)]
     pub full_pricing_matrix: bool,
+    /// Seconds by which a reading of leads looks back behind the newest change that it has seen: for so long a change may take
+    /// to show up in ResMan's answers.
+    #[serde(default = "overlap_secs")]
+    pub overlap_secs: u32,
     /// How the account may be called. The vendor publishes no limits and asks for one call at a time.
     #[serde(default)]
     pub limits: Limits,
+}
+
+fn overlap_secs() -> u32 {
+    120
 }
 
 fn v1_url() -> String {
@@ -80,7 +95,10 @@ pub struct ResMan {
     properties: BTreeSet<String>,
     include_concessions_in_pricing: bool,
     full_pricing_matrix: bool,
+    overlap_secs: u32,
     connection: String,
+    clock: Arc<dyn Clock>,
+    beliefs: Mutex<people::Beliefs>,
 }
 
 impl fmt::Debug for ResMan {
@@ -94,6 +112,8 @@ impl fmt::Debug for ResMan {
 enum Trouble {
     /// The endpoint is not there for this partner.
     Off,
+    /// More was found than the vendor can send at once.
+    TooMuch(Fault),
     /// This property, or this list, cannot be read now.
     Scope(Fault),
     /// Nothing can be read.
@@ -123,7 +143,7 @@ impl Trouble {
         match self {
             Trouble::Off => Fault::user(format!("`{what}` is not open to this partner"))
                 .hint("Ask ResMan to entitle the integration partner to it."),
-            Trouble::Scope(fault) | Trouble::Stop(fault) => fault,
+            Trouble::TooMuch(fault) | Trouble::Scope(fault) | Trouble::Stop(fault) => fault,
         }
     }
 }
@@ -202,7 +222,7 @@ impl Component for ResMan {
     type Config = Config;
     const NAME: &'static str = "resman";
     const ABOUT: &'static str = "ResMan: properties, units, availability, prices, concessions, fees, amenities and staff, \
-                                 from both generations of its API";
+                                 leads and residents, from both generations of its API";
 
     async fn open(config: Config, env: Env) -> Result<Box<dyn Source>> {
         if config.account_id.is_none() && config.subdomain.is_none() {
@@ -211,7 +231,7 @@ impl Component for ResMan {
         let (v1_url, v2_url) = (base("v1_url", &config.v1_url)?, base("v2_url", &config.v2_url)?);
         let partner_id = config.partner_id.resolve()?;
         Ok(Box::new(Self {
-            client: Client::new(&account("resman", &partner_id), &env, config.limits)?,
+            client: Client::new(&account("resman", &partner_id), &env, config.limits)?.final_words(TOO_MUCH),
             v1_url,
             v2_url,
             partner_id,
@@ -221,7 +241,10 @@ impl Component for ResMan {
             properties: config.properties.iter().map(|p| id(p).into_owned()).collect(),
             include_concessions_in_pricing: config.include_concessions_in_pricing,
             full_pricing_matrix: config.full_pricing_matrix,
+            overlap_secs: config.overlap_secs,
             connection: env.connection,
+            clock: env.clock,
+            beliefs: Mutex::default(),
         }))
     }
 }
@@ -238,14 +261,31 @@ fn base(setting: &str, text: &str) -> Result<Url> {
 #[async_trait]
 impl Source for ResMan {
     fn streams(&self) -> Vec<Stream> {
-        vec![Stream {
-            name: "inventory".into(),
-            about: "the account's lists, then everything of one property after another".into(),
-            datasets: [catalog::datasets::wire::mits(), catalog::datasets::wire::resman()].concat(),
-            backfill: false,
-            changes: false,
+        let stream = |name: &'static str, about: &'static str, datasets| Stream {
+            name: name.into(),
+            about: about.into(),
+            datasets,
+            backfill: name == people::STREAM,
+            changes: name == people::STREAM,
             objects: false,
-        }]
+        };
+        vec![
+            stream(
+                "inventory",
+                "the account's lists, then everything of one property after another",
+                [catalog::datasets::wire::mits(), catalog::datasets::wire::resman()].concat(),
+            ),
+            stream(
+                people::STREAM,
+                "leads with their people, wishes and communications, one property after another",
+                catalog::datasets::wire::resman_people(),
+            ),
+            stream(
+                residents::STREAM,
+                "residents, applicants, notices, move-outs and ends of leases, one property after another",
+                catalog::datasets::wire::resman_residents(),
+            ),
+        ]
     }
 
     async fn check(&self) -> Result<()> {
@@ -259,7 +299,11 @@ impl Source for ResMan {
     }
 
     fn read(&self, request: Request) -> BoxStream<'_, Result<Event>> {
-        emit::stream(move |emit| Box::pin(self.inventory(request, emit)))
+        emit::stream(move |emit| match request.stream.as_str() {
+            people::STREAM => Box::pin(self.people(request, emit)),
+            residents::STREAM => Box::pin(self.residents(request, emit)),
+            _ => Box::pin(self.inventory(request, emit)),
+        })
     }
 }
 
@@ -276,7 +320,7 @@ impl ResMan {
     async fn inventory(&self, request: Request, mut emit: Emit) -> Result<()> {
         if request.stream != "inventory" || !matches!(request.read, Read::Snapshot) {
             return Err(Fault::user(format!("`resman` cannot read `{}` that way", request.stream))
-                .hint("It has one stream, `inventory`, which can only be read whole."));
+                .hint("Its stream `inventory` can only be read whole."));
         }
         let done = request.resume.map(|cursor| cursor.read::<Done>()).transpose()?;
         let mut reading = Reading::default();

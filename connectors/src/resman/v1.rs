@@ -12,7 +12,10 @@ use quick_xml::reader::Reader;
 use secrecy::ExposeSecret;
 
 use super::datasets::Item;
+use super::leads::{self, Lead};
+use super::v2::NOT_ENTITLED;
 use super::{ResMan, Trouble};
+use crate::http::Cause;
 use crate::mits::parser::{self, Options};
 use crate::rows::{Object, cell};
 
@@ -50,11 +53,30 @@ impl ResMan {
         list: &'static str,
         property: Option<&str>,
     ) -> Result<Vec<Row>, Trouble> {
+        self.v1_list_of(method, list, property, &[]).await
+    }
+
+    /// The same with fields of the method's own.
+    pub(super) async fn v1_list_of(
+        &self,
+        method: &'static str,
+        list: &'static str,
+        property: Option<&str>,
+        more: &[(&str, &str)],
+    ) -> Result<Vec<Row>, Trouble> {
         let account = self.account().await?;
         let mut fields = vec![("AccountID", account)];
         fields.extend(property.map(|id| ("PropertyID", id)));
+        fields.extend(more);
         let answer = self.v1(method, &fields, "application/json", |body| answer(body, list)).await?;
         answer.list.ok_or_else(|| Trouble::Scope(Fault::remote(format!("`{method}` answered without `{list}`"))))
+    }
+
+    /// The leads of a property that a filter finds.
+    pub(super) async fn v1_prospects(&self, property: &str, filter: &[(&str, &str)]) -> Result<Vec<Lead>, Trouble> {
+        let mut fields = vec![("AccountID", self.account().await?), ("PropertyID", property)];
+        fields.extend(filter);
+        self.v1("MITS/SearchProspects", &fields, "application/xml", leads::answer).await
     }
 
     /// The account that belongs to a subdomain.
@@ -92,7 +114,12 @@ impl ResMan {
         form.extend(fields);
         for last in [false, true] {
             let request = self.client.request(http::Method::POST, url.clone()).header(http::header::ACCEPT, accept);
-            let body: Bytes = self.client.call(request.form(&form)).await?.body;
+            let answer = self.client.call(request.form(&form)).await.map_err(|refusal| match refusal.cause {
+                Cause::Final => Trouble::TooMuch(refusal.fault),
+                Cause::Status(_, Some(NOT_ENTITLED)) => Trouble::Off,
+                _ => refusal.into(),
+            })?;
+            let body: Bytes = answer.body;
             let parse = parse.clone();
             // A large feed would hold up everything else on this thread.
             let parsed = tokio::task::spawn_blocking(move || parse(&body)).await;

@@ -9,7 +9,7 @@ use crate::http::Cause;
 use crate::rows::{Object, field};
 
 /// The `code` of a 401 that means: good credentials, but not for this path.
-const NOT_ENTITLED: i64 = 20001;
+pub(super) const NOT_ENTITLED: i64 = 20001;
 
 /// A list as it came.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ pub mod model;
 pub mod reconcile;
 pub mod service;
 pub mod store;
+pub mod telling;
 
 pub use model::{Contact, Patch, Source, Strategy};
 pub use service::Contacts;
