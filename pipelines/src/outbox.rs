@@ -13,6 +13,7 @@ use catalog::store::pg::fault;
 use catalog::{Fault, Result, Retry};
 use serde_json::Value;
 use sinks::Courier;
+use sinks::resman::Held;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::sync::Mutex;
@@ -20,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::app::App;
+use crate::contacts::Contacts;
+use crate::contacts::inbound::{Reading, Told};
+use crate::contacts::push::{self, Prepared, Step};
 use crate::couriers::CourierSpec;
 use crate::jobs::{MAX_ATTEMPTS, MAX_DEFERRALS, backoff};
 use crate::run::env;
@@ -28,11 +32,16 @@ use crate::run::env;
 const POLL: Duration = Duration::from_secs(2);
 /// The pause after the database failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a message's first try.
+const SOON: Duration = Duration::from_secs(2);
+/// Looks at what the other side holds before a message is put off: somebody is writing there.
+const LOOKS: u32 = 4;
 
 /// The couriers of an installation, each opened when its first message comes.
 pub struct Couriers {
     app: App,
     pool: PgPool,
+    contacts: Contacts,
     open: Mutex<HashMap<(String, String), Arc<dyn Courier>>>,
 }
 
@@ -45,7 +54,8 @@ impl std::fmt::Debug for Couriers {
 impl Couriers {
     /// The couriers that the app's files describe.
     pub fn new(app: &App, pool: PgPool) -> Arc<Self> {
-        Arc::new(Self { app: app.clone(), pool, open: Mutex::new(HashMap::new()) })
+        let contacts = Contacts::new(pool.clone(), app.clock.clone());
+        Arc::new(Self { app: app.clone(), pool, contacts, open: Mutex::new(HashMap::new()) })
     }
 
     /// Uses this courier for a connection, in place of what the files say.
@@ -81,6 +91,14 @@ impl Couriers {
 
     fn spec(&self, courier: &str, connection: &str) -> Result<CourierSpec> {
         crate::couriers::find(self.app.specs.as_deref(), courier, connection)
+    }
+
+    async fn look(&self, message: &Message) -> Result<Option<Vec<Held>>> {
+        let Some(found) = self.get(&message.courier, &message.connection).await?.look(message).await? else {
+            return Ok(None);
+        };
+        let held = found.into_iter().map(serde_json::from_value).collect::<serde_json::Result<_>>();
+        held.map(Some).map_err(|e| Fault::us("what a courier saw cannot be read").because(e))
     }
 
     async fn carry(&self, message: &Message) -> Result<Option<Value>> {
@@ -162,12 +180,62 @@ async fn listen(pool: &PgPool) -> Result<PgListener> {
 /// # Errors
 /// When the database fails. What befalls the message is not an error: it is on record.
 pub async fn attempt(pool: &PgPool, couriers: &Couriers, only: Option<i64>) -> Result<bool> {
+    let mut only = only;
+    for look in 1..=LOOKS {
+        match step(pool, couriers, only, look == LOOKS).await? {
+            Ended::Idle => return Ok(look > 1),
+            Ended::Settled => return Ok(true),
+            Ended::Heard(id) => only = Some(id),
+        }
+    }
+    Ok(true)
+}
+
+/// How one go at a message ended.
+enum Ended {
+    /// There was none.
+    Idle,
+    /// It is on record how it fared.
+    Settled,
+    /// The other side said something new, which is settled now; the message is as it was.
+    Heard(i64),
+}
+
+async fn step(pool: &PgPool, couriers: &Couriers, only: Option<i64>, last: bool) -> Result<Ended> {
     let failed = |e| fault("cannot reach the outbox", e);
     let clock = &couriers.app.clock;
     let mut tx = pool.begin().await.map_err(failed)?;
-    let Some(message) = outbox::claim(&mut tx, clock.now(), only).await? else { return Ok(false) };
+    let Some(message) = outbox::claim(&mut tx, clock.now(), only).await? else { return Ok(Ended::Idle) };
     let began = Instant::now();
-    let verdict = match couriers.carry(&message).await {
+    let prepared = if message.courier == "resman" { push::prepare(&mut tx, &message).await? } else { None };
+    let mut outcome = push::Outcome::default();
+    let result = match &prepared {
+        None => couriers.carry(&message).await,
+        Some(prepared) => match couriers.look(&prepared.message).await {
+            Err(fault) => Err(fault),
+            Ok(None) => couriers.carry(&prepared.message).await,
+            Ok(Some(found)) => match couriers.contacts.fit(&mut tx, prepared, &found).await? {
+                Step::Hear(_) if last => {
+                    Err(Fault::remote("ResMan changes the lead each time that it is read").retry(Retry::Backoff))
+                }
+                Step::Hear(told) => {
+                    // Not in this transaction: it must stand before anything is written over it.
+                    tx.rollback().await.map_err(failed)?;
+                    hear(couriers, prepared, &told, prepared.deliveries).await?;
+                    return Ok(Ended::Heard(message.id));
+                }
+                Step::Moot { reply, outcome: found } => {
+                    outcome = found;
+                    Ok(Some(reply.unwrap_or(Value::Null)))
+                }
+                Step::Post { message, outcome: brought } => {
+                    outcome = brought;
+                    couriers.carry(&message).await
+                }
+            },
+        },
+    };
+    let mut verdict = match result {
         Ok(reply) => Verdict::Delivered(reply),
         Err(fault) => verdict(fault, message.attempts),
     };
@@ -175,7 +243,14 @@ pub async fn attempt(pool: &PgPool, couriers: &Couriers, only: Option<i64>) -> R
         let (id, courier, kind) = (message.id, &message.courier, &message.kind);
         error!(message.id = id, error = fault.chain(), "message {id} ({kind}, by `{courier}`) was given up");
     }
+    // How the person stands there is for the contact, not for the ledger.
+    let held = match &mut verdict {
+        Verdict::Delivered(Some(Value::Object(reply))) => reply.remove("held"),
+        _ => None,
+    };
+    let held = held.and_then(|held| serde_json::from_value::<Held>(held).ok());
     outbox::settle(&mut tx, &message, &verdict, began.elapsed(), clock.now()).await?;
+    let mut contact = None;
     if message.courier == "resman" {
         let (reply, dead) = match &verdict {
             Verdict::Delivered(reply) => (reply.as_ref(), None),
@@ -183,18 +258,36 @@ pub async fn attempt(pool: &PgPool, couriers: &Couriers, only: Option<i64>) -> R
             Verdict::Later { .. } => (None, None),
         };
         if reply.is_some() || dead.is_some() {
-            crate::contacts::service::settled(&mut tx, &message, reply, dead, clock.now()).await?;
+            contact = couriers.contacts.settled(&mut tx, &message, &outcome, reply, dead, clock.now()).await?;
         }
     }
     tx.commit().await.map_err(failed)?;
-    Ok(true)
+    if let (Some(prepared), Some(contact), Some(held)) = (&prepared, contact, held) {
+        let told = prepared.told(&held);
+        if prepared.speaks() && couriers.contacts.answered(&contact, &told) {
+            // Somebody wrote between our look and our post. If this is lost with the process, the next poll brings it.
+            hear(couriers, prepared, &told, prepared.deliveries + 1).await?;
+        }
+    }
+    Ok(Ended::Settled)
 }
 
-/// The same patience as jobs have: see [`crate::jobs::Outcome::failed`].
+/// Settles what the other side says with the contact.
+async fn hear(couriers: &Couriers, prepared: &Prepared, told: &Told, deliveries: i64) -> Result<()> {
+    let reading = Reading { deliveries: Some(deliveries), contact: Some(prepared.contact_id()), began: None };
+    match couriers.contacts.told_by(told, reading, "outbox").await {
+        Ok(_) => Ok(()),
+        Err(trouble) => Err(trouble.into_fault()),
+    }
+}
+
+/// The same patience as jobs have, but for the first time: see [`crate::jobs::Outcome::failed`].
 fn verdict(fault: Fault, attempts: i32) -> Verdict {
     let attempt = u32::try_from(attempts).unwrap_or(0);
     let (after, limit) = match fault.retry {
         Retry::Never => return Verdict::Dead(fault),
+        // Most of what passes has passed in a moment, and somebody may wait.
+        Retry::Backoff if attempt == 0 => (SOON, MAX_ATTEMPTS),
         Retry::Backoff => (backoff(attempt), MAX_ATTEMPTS),
         Retry::After(wait) => (wait, MAX_DEFERRALS),
     };

@@ -14,6 +14,16 @@ pub trait Courier: Send + Sync {
     /// Proves that the other side can be reached with these settings, without delivering anything.
     async fn check(&self) -> Result<()>;
 
+    /// What the other side holds now of whom or what a message is about, the likeliest first, asked right before it is
+    /// delivered: whoever composes messages can leave out what holds no more. `None` where that makes no difference.
+    ///
+    /// # Errors
+    /// As of [`Self::deliver`].
+    async fn look(&self, message: &Message) -> Result<Option<Vec<Value>>> {
+        let _ = message;
+        Ok(None)
+    }
+
     /// Delivers a message. Gives what the other side answered, such as ids; it is kept with the message.
     ///
     /// # Errors

@@ -168,17 +168,19 @@ pub async fn property_of_conflict(pool: &PgPool, id: Uuid) -> Result<Option<Stri
         .map_err(|e| fault("cannot read a conflict", e))
 }
 
-/// The messages of a contact that are due, in their order.
+/// The message of a contact that comes next, if it is due.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn due(pool: &PgPool, id: Uuid, now: DateTime<Utc>) -> Result<Vec<i64>> {
-    sqlx::query_scalar(
-        "select id from sync.outbox where lane = $1 and state = 'waiting' and run_after <= $2 order by id limit 20",
+pub async fn due(pool: &PgPool, id: Uuid, now: DateTime<Utc>) -> Result<Option<i64>> {
+    let head: Option<(i64, bool)> = sqlx::query_as(
+        "select id, run_after <= $2 from sync.outbox where courier = 'resman' and lane = $1 and state = 'waiting' \
+         order by id limit 1",
     )
     .bind(id.to_string())
     .bind(now)
-    .fetch_all(pool)
+    .fetch_optional(pool)
     .await
-    .map_err(|e| fault("cannot read the outbox", e))
+    .map_err(|e| fault("cannot read the outbox", e))?;
+    Ok(head.filter(|(_, due)| *due).map(|(id, _)| id))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use catalog::store::pg::fault;
 use catalog::{Fault, Result};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sinks::resman::document::Lead;
@@ -55,12 +56,33 @@ pub enum Became {
     Conflict,
 }
 
+/// Of when something that ResMan says is, and whom it is known to be about. Without all of it, it is of now and about
+/// whoever is found.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading {
+    /// When the reading began.
+    pub began: Option<DateTime<Utc>>,
+    /// How often the contact had been written into ResMan by then.
+    pub deliveries: Option<i64>,
+    /// The contact that a lead which nobody has belongs to.
+    pub contact: Option<Uuid>,
+}
+
 impl Contacts {
     /// Takes in what ResMan says.
     ///
     /// # Errors
     /// When the lead has no id or no property.
     pub async fn told(&self, told: &Told, actor: &str) -> Answer<(Option<Uuid>, Became)> {
+        self.told_by(told, Reading::default(), actor).await
+    }
+
+    /// Takes in what a reading of ResMan says. One that is older than our last write there is passed over: the write has
+    /// looked at what stood there before, and the next reading shows what it left.
+    ///
+    /// # Errors
+    /// When the lead has no id or no property.
+    pub async fn told_by(&self, told: &Told, reading: Reading, actor: &str) -> Answer<(Option<Uuid>, Became)> {
         if told.prospect_id.is_empty() || told.property_id.is_empty() {
             return Err(Trouble::refused("a lead of ResMan has an id and a property"));
         }
@@ -80,7 +102,16 @@ impl Contacts {
             if is_spare(&mut work, &told.prospect_id).await? {
                 return Ok((Some(contact.id), Became::Nothing));
             }
+            if is_stale(&mut work, contact.id, reading).await? {
+                return Ok((Some(contact.id), Became::Nothing));
+            }
             return self.known(work, contact, &counterpart, &values, actor).await;
+        }
+        if let Some(id) = reading.contact {
+            let contact = self.locked(&mut work.tx, id).await?;
+            store::link(&mut work.tx, &contact, &counterpart, "success", work.now).await?;
+            let (id, became) = self.known(work, contact, &counterpart, &values, actor).await?;
+            return Ok((id, if became == Became::Conflict { became } else { Became::Matched }));
         }
         let mut fresh = blank(&told.property_id, Source::Resman, work.now);
         for (field, value) in &values {
@@ -115,7 +146,7 @@ impl Contacts {
     }
 
     /// Only what can be compared with ours: in canonical form, or as it stands when it has none.
-    fn canonical(&self, told: &Told) -> Values {
+    pub(super) fn canonical(&self, told: &Told) -> Values {
         let text = |t: &Option<String>| t.as_deref().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
         let mut values = Values::new();
         let mut put = |field: &str, value: Option<String>| {
@@ -153,7 +184,14 @@ impl Contacts {
         let moved = work.change(Some(&before), &mut after, &deed).await?;
         record_clashes(&mut work, &after, &out, rules.strategy, actor).await?;
         if !out.push.is_empty() {
-            work.send_person(&mut after, None).await?;
+            if out.push.iter().any(|f| f != "status") {
+                work.send_person(&mut after, None).await?;
+            }
+            if out.push.contains("status") {
+                let mut theirs = after.clone();
+                theirs.set_shared("status", values.get("status").cloned().flatten());
+                self.tell_resman(&mut work, &theirs, &mut after).await?;
+            }
             store::save(&mut work.tx, &after).await?;
         }
         store::link(&mut work.tx, &after, counterpart, "success", work.now).await?;
@@ -173,15 +211,18 @@ impl Contacts {
     pub async fn resolve(&self, id: Uuid, side: Option<&str>, value: Option<&str>, actor: &str) -> Answer<Contact> {
         let mut work = self.begin().await?;
         let what = "cannot settle a conflict";
-        let row: Option<(Uuid, String, Option<String>, Option<String>)> = sqlx::query_as(
-            "select contact_id, field, domiq_value, resman_value from sync.conflicts where id = $1 and state = 'open' for update",
+        let row: Option<(Uuid, String)> = sqlx::query_as(
+            "select contact_id, field from sync.conflicts where id = $1 and state = 'open' for update",
         )
         .bind(id)
         .fetch_optional(&mut *work.tx)
         .await
         .map_err(|e| fault(what, e))?;
-        let (contact_id, field, domiq, resman) =
+        let (contact_id, field) =
             row.ok_or_else(|| Trouble::NotFound(Fault::user(format!("there is no open conflict `{id}`"))))?;
+        let before = self.locked(&mut work.tx, contact_id).await?;
+        // Both may have moved on since the conflict came up; what each side has now is what it stands for.
+        let (domiq, resman) = (before.shared(&field), store::texts(&before.base).remove(&field).flatten());
         let (chosen, wanted) = match (side, value) {
             (Some("domiq"), None) => ("domiq", domiq),
             (Some("resman"), None) => ("resman", resman.clone()),
@@ -200,7 +241,6 @@ impl Contacts {
             }
             _ => return Err(Trouble::refused("name a side, `domiq` or `resman`, or give a value")),
         };
-        let before = self.locked(&mut work.tx, contact_id).await?;
         let mut after = before.clone();
         after.set_shared(&field, wanted.clone());
         after.learned(&field, "manual", work.now, true);
@@ -231,6 +271,22 @@ impl Contacts {
         work.commit().await?;
         Ok(after)
     }
+}
+
+/// Whether the contact was written into ResMan since a reading of it began.
+async fn is_stale(work: &mut Work<'_>, id: Uuid, reading: Reading) -> Result<bool> {
+    if reading.began.is_none() && reading.deliveries.is_none() {
+        return Ok(false);
+    }
+    sqlx::query_scalar(
+        "select coalesce(delivered_at > $2, false) or coalesce(deliveries > $3, false) from sync.contacts where id = $1",
+    )
+    .bind(id)
+    .bind(reading.began)
+    .bind(reading.deliveries)
+    .fetch_one(&mut *work.tx)
+    .await
+    .map_err(|e| fault("cannot read a contact", e))
 }
 
 async fn is_spare(work: &mut Work<'_>, prospect_id: &str) -> Result<bool> {

@@ -217,6 +217,10 @@ impl Contacts {
         let strategy = identity::rules(&mut work.tx, &keep.property_id).await?.strategy;
         let mut after = keep.clone();
         survive(&mut after, &spare, strategy);
+        if store::counterparts(&mut work.tx, keep.id).await?.is_empty() {
+            // The other one's lead is this record's from now on, and with it what ResMan is known to hold.
+            after.base.clone_from(&spare.base);
+        }
         let moved = move_references(&mut work, spare.id, keep.id).await?;
         let before = json!({ "primary": snapshot(&keep), "secondary": snapshot(&spare), "after": snapshot(&after), "moved": moved });
         let deed = Deed { source: "manual", actor, action: "contact_merge", rule, at: work.now };

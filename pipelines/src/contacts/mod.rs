@@ -11,6 +11,7 @@ pub mod identity;
 pub mod inbound;
 pub mod merges;
 pub mod model;
+pub mod push;
 pub mod reconcile;
 pub mod service;
 pub mod store;

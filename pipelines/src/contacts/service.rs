@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::identity::{self, Rules};
 use super::merges;
 use super::model::{Clean, Contact, LONGEST_TEXT, Patch, Source, Status, Strategy, clean};
-use super::store::{self, Counterpart, Deed};
+use super::store::{self, Deed};
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,13 @@ impl From<Fault> for Trouble {
 impl Trouble {
     /// The fault inside.
     pub fn fault(&self) -> &Fault {
+        match self {
+            Trouble::NotFound(f) | Trouble::Stale(f) | Trouble::Refused(f) | Trouble::Failed(f) => f,
+        }
+    }
+
+    /// The fault itself.
+    pub fn into_fault(self) -> Fault {
         match self {
             Trouble::NotFound(f) | Trouble::Stale(f) | Trouble::Refused(f) | Trouble::Failed(f) => f,
         }
@@ -750,61 +757,4 @@ fn opted(contact: &Contact) -> String {
     let all =
         [(contact.email_opt_out, "e-mail"), (contact.phone_opt_out, "calls"), (contact.text_opt_out, "text messages")];
     all.iter().filter(|(out, _)| *out).map(|(_, what)| *what).collect::<Vec<_>>().join(", ")
-}
-
-/// Takes note of a delivered or given-up message, in the transaction that settles it: ResMan now holds what it brought, and
-/// the contact's counterpart is known.
-///
-/// # Errors
-/// When the database fails.
-pub async fn settled(
-    connection: &mut PgConnection,
-    message: &outbox::Message,
-    reply: Option<&Value>,
-    dead: Option<&Fault>,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    let Ok(id) = message.lane.parse::<Uuid>() else { return Ok(()) };
-    let lead: Lead = match serde_json::from_value(message.payload.clone()) {
-        Ok(lead) => lead,
-        Err(_) => return Ok(()),
-    };
-    let found = store::many(connection, &[id]).await?.into_iter().next();
-    let Some(mut contact) = found else { return Ok(()) };
-    for field in carried(&message.kind) {
-        let Some(value) = sent(&lead, &message.kind, field) else { continue };
-        if let Some(list) = contact.pushed[*field].as_array_mut()
-            && let Some(at) = list.iter().position(|v| v.as_str() == Some(value.as_str()))
-        {
-            list.remove(at);
-        }
-        if reply.is_some() {
-            if !contact.base.is_object() {
-                contact.base = json!({});
-            }
-            contact.base[*field] = json!(value);
-        }
-    }
-    sqlx::query("update sync.contacts set base = $2, pushed = $3 where id = $1")
-        .bind(contact.id)
-        .bind(&contact.base)
-        .bind(&contact.pushed)
-        .execute(&mut *connection)
-        .await
-        .map_err(|e| fault("cannot note what ResMan holds", e))?;
-    if let Some(prospect_id) = reply.and_then(|r| r["prospect_id"].as_str()) {
-        let person_id = reply.and_then(|r| r["person_id"].as_str()).map(str::to_owned);
-        let counterpart = Counterpart { prospect_id: prospect_id.to_owned(), person_id };
-        store::link(connection, &contact, &counterpart, "success", now).await?;
-    }
-    if let (Some(fault_of), Some(prospect_id)) = (dead, &lead.prospect_id) {
-        sqlx::query("update sync.contact_sync set sync_status = 'failed', reason = $2, updated_at = $3 where resman_contact_id = $1")
-            .bind(prospect_id)
-            .bind(fault_of.chain())
-            .bind(now)
-            .execute(connection)
-            .await
-            .map_err(|e| fault("cannot note that a message was given up", e))?;
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use catalog::xml::Node;
 use catalog::{Blame, Fault, Result, Retry};
 use chrono::{DateTime, NaiveDateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::document::{self, Event};
 
@@ -78,6 +79,45 @@ pub(super) struct Prospect {
 impl Prospect {
     pub(super) fn main(&self) -> Option<&Person> {
         self.people.first()
+    }
+}
+
+/// Someone's lead as it stands in ResMan, in its words.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Held {
+    /// ResMan's id of the lead.
+    pub prospect_id: String,
+    /// ResMan's id of the person.
+    pub person_id: Option<String>,
+    /// Given name.
+    pub first_name: String,
+    /// Family name.
+    pub last_name: String,
+    /// E-mail address.
+    pub email: Option<String>,
+    /// Phone, the first of several.
+    pub phone: Option<String>,
+    /// `prospect`, `lost`, `applicant` or `resident`; absent when ResMan does not say.
+    pub status: Option<String>,
+}
+
+impl Prospect {
+    /// How the lead stands for one of its people, or for the main one when there is no such person.
+    pub(super) fn held(&self, person_id: Option<&str>) -> Option<Held> {
+        let same = |p: &&Person| p.person_id.as_deref().zip(person_id).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
+        let person = self.people.iter().find(same).or_else(|| self.main())?;
+        let kind = person.kind.to_ascii_lowercase();
+        let class = ["lost", "applicant", "resident", "prospect"].into_iter().find(|class| kind.contains(class));
+        Some(Held {
+            prospect_id: self.prospect_id.clone()?,
+            person_id: person.person_id.clone(),
+            first_name: person.first_name.clone(),
+            last_name: person.last_name.clone(),
+            email: person.email.clone(),
+            phone: person.phones.first().cloned(),
+            status: class.map(str::to_owned),
+        })
     }
 }
 

@@ -31,6 +31,9 @@ pub struct Lead {
     pub source: Option<String>,
     /// Why the lead is lost, by the name of a ResMan pick-list entry.
     pub lost_reason: Option<String>,
+    /// Whether the lead was looked for right before: without an id it is then none that ResMan knows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub searched: bool,
 }
 
 /// A person. Names are always sent, since ResMan refuses a customer without them.

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use url::Url;
 
+pub use self::answer::Held;
 use self::answer::{Known, Prospect, items, prospects};
 use self::document::{Event, EventKind, Lead, Looked, document};
 use crate::Courier;
@@ -133,22 +134,42 @@ impl Courier for ResMan {
         self.call(&self.reads, "Account/GetProperties", &[]).await.map(|_| ())
     }
 
+    /// The leads that a message may be about, as [`Held`]. A roommate changes nobody else, so nothing is looked for.
+    async fn look(&self, message: &Message) -> Result<Option<Vec<Value>>> {
+        let lead = lead(message)?;
+        if message.kind == "lead_roommate" {
+            return Ok(None);
+        }
+        let found = match &lead.prospect_id {
+            Some(id) => self.find(&lead.property_id, &[("ProspectID", id)]).await?,
+            None => self.search(&lead).await?,
+        };
+        let held = found.iter().filter_map(|p| p.held(lead.person_id.as_deref()));
+        let values = held.map(serde_json::to_value).collect::<serde_json::Result<_>>();
+        values.map(Some).map_err(|e| Fault::us("a lead has no JSON form").because(e))
+    }
+
     async fn deliver(&self, message: &Message) -> Result<Option<Value>> {
-        let lead: Lead = serde_json::from_value(message.payload.clone())
-            .map_err(|e| Fault::us(format!("message {} is no lead", message.id)).because(e))?;
+        let lead = lead(message)?;
         let kind = message.kind.as_str();
         if !KINDS.contains(&kind) {
             return Err(Fault::us(format!("`resman` carries no `{kind}`")));
         }
-        self.post_lead(kind, lead).await.map(Some)
+        self.post_lead(kind, lead, message.created_at).await.map(Some)
     }
 }
 
+fn lead(message: &Message) -> Result<Lead> {
+    serde_json::from_value(message.payload.clone())
+        .map_err(|e| Fault::us(format!("message {} is no lead", message.id)).because(e))
+}
+
 impl ResMan {
-    async fn post_lead(&self, kind: &str, mut lead: Lead) -> Result<Value> {
+    async fn post_lead(&self, kind: &str, mut lead: Lead, asked_at: DateTime<Utc>) -> Result<Value> {
         let mut first = false;
         if lead.prospect_id.is_none() {
-            match self.search(&lead).await? {
+            let known = if lead.searched { None } else { self.search(&lead).await?.into_iter().next() };
+            match known {
                 Some(known) => adopt(&mut lead, &known, kind),
                 None if kind == "lead_create" => first = true,
                 None => {
@@ -158,10 +179,10 @@ impl ResMan {
             }
         }
         if kind == "lead_create" && lead.event.is_none() {
-            let at = self.clock.now();
             lead.event = Some(Event {
                 kind: EventKind::WebContact,
-                at,
+                // The same at each try, by which the event of an earlier one is known.
+                at: asked_at,
                 reason: None,
                 comments: None,
                 agent_id: None,
@@ -177,7 +198,11 @@ impl ResMan {
             Ok(answer) => Ok(reply(&answer)),
             // ResMan knows a person that the search did not show, for instance by a phone in another spelling.
             Err(fault) if first && fault.message.to_ascii_lowercase().contains("already exist") => {
-                let known = self.search(&lead).await?.ok_or(fault)?;
+                // Whoever has looked right before knows that the lead which stands there is somebody else's.
+                if lead.searched {
+                    return Err(fault.hint("ResMan has a lead with this e-mail address or phone that is another contact's."));
+                }
+                let known = self.search(&lead).await?.into_iter().next().ok_or(fault)?;
                 adopt(&mut lead, &known, kind);
                 let looked = self.looked(kind, &lead, false).await?;
                 let xml = document(&lead, &looked)?;
@@ -207,8 +232,8 @@ impl ResMan {
         Ok(event.filter(|e| e.event_id.is_none() && known.events.iter().any(|k| k.is(e))).map(|_| known.clone()))
     }
 
-    /// The lead that has this person's e-mail address or phone, an open one rather than a lost one.
-    async fn search(&self, lead: &Lead) -> Result<Option<Prospect>> {
+    /// The leads that have this person's e-mail address or phone, open ones before lost ones.
+    async fn search(&self, lead: &Lead) -> Result<Vec<Prospect>> {
         let person = &lead.person;
         let mut found: Vec<Prospect> = Vec::new();
         for (filter, value) in [("Email", &person.email), ("Phone", &person.phone)] {
@@ -221,7 +246,7 @@ impl ResMan {
         }
         found.retain(|p| p.main().is_some_and(|main| main.is(person)));
         found.sort_by_key(|p| p.main().is_some_and(answer::Person::is_lost));
-        Ok(found.into_iter().next())
+        Ok(found)
     }
 
     async fn find(&self, property: &str, filters: &[(&str, &str)]) -> Result<Vec<Prospect>> {
@@ -312,11 +337,12 @@ fn adopt(lead: &mut Lead, known: &Prospect, kind: &str) {
     }
 }
 
-/// The ids that the outbox keeps.
+/// The ids that the outbox keeps, and how the lead stands there now, for whoever had the message delivered.
 fn reply(answer: &Prospect) -> Value {
     json!({
         "prospect_id": answer.prospect_id,
         "person_id": answer.main().and_then(|p| p.person_id.clone()),
         "event_ids": answer.events.iter().filter_map(|e| e.id.clone()).collect::<Vec<_>>(),
+        "held": answer.held(None),
     })
 }
