@@ -224,11 +224,11 @@ select s.origin, s._row
 from sorted s
 join repeated r
   on r.property_id = s.property_id and r.origin = s.origin and coalesce(r.identity, '') = coalesce(s.identity, '')
-  and r.identity is not distinct from s.identity
-  and r.floorplan_code is not distinct from s.floorplan_code and r.unit_number is not distinct from s.unit_number
-  and r.amount is not distinct from s.amount and r.amount_min is not distinct from s.amount_min
-  and r.amount_max is not distinct from s.amount_max and r.period is not distinct from s.period
-  and r.reject is not distinct from s.reject and r.first_row <> s._row
+  and (r.identity is not distinct from s.identity)
+  and (r.floorplan_code is not distinct from s.floorplan_code) and (r.unit_number is not distinct from s.unit_number)
+  and (r.amount is not distinct from s.amount) and (r.amount_min is not distinct from s.amount_min)
+  and (r.amount_max is not distinct from s.amount_max) and (r.period is not distinct from s.period)
+  and (r.reject is not distinct from s.reject) and r.first_row <> s._row
 
 -- step: single
 select s.*, concat_ws('|', coalesce(floorplan_code, ''), coalesce(unit_number, '')) as place, lower(name) as plain_name
