@@ -283,11 +283,11 @@ async fn a_journal_that_was_cut_anywhere_holds_whole_slices() {
     let journal = files(dir.path()).into_iter().find(|f| f.ends_with(".journal")).unwrap();
     let journal = dir.path().join(journal);
     let mut ends = vec![0];
-    for number in 0..3 {
-        let mut slice = slice(run, number);
+    for number in 0..3_u8 {
+        let mut slice = slice(run, number.into());
         slice.cursor = Some(Cursor::of(&number).unwrap());
         let row = |n| vec![word("p", 1), word("f", n), word("o", 1), Cell::Decimal(i128::from(number)), Cell::Null];
-        let rows: Vec<_> = (0..=number as usize).map(row).collect();
+        let rows: Vec<_> = (0..=number).map(row).collect();
         load(&mut first, &slice, &[(&dataset, batch(&dataset, &rows))]).await;
         ends.push(usize::try_from(fs::metadata(&journal).unwrap().len()).unwrap());
     }
