@@ -1,5 +1,6 @@
 //! `propflow`, the program.
 
+use std::ffi::{c_int, c_long};
 use std::process::ExitCode;
 
 /// Batches are made on one thread and freed on another, all the time; the system's allocator spends a quarter of a
@@ -7,7 +8,20 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// `mi_option_purge_delay` of mimalloc 2 and 3.
+const PURGE_DELAY: c_int = 15;
+
+/// Milliseconds until memory that was freed goes back to the system. The allocator's own second is longer than several
+/// slices take: what they have freed would pile up, and count. `MIMALLOC_PURGE_DELAY` says otherwise.
+const PURGE_AFTER_MS: c_long = 50;
+
+#[expect(unsafe_code, reason = "the allocator's settings have no Rust interface; this one stores a number")]
+unsafe extern "C" {
+    safe fn mi_option_set_default(option: c_int, value: c_long);
+}
+
 fn main() -> ExitCode {
+    mi_option_set_default(PURGE_DELAY, PURGE_AFTER_MS);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(_) => return ExitCode::FAILURE,

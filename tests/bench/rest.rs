@@ -87,7 +87,7 @@ impl Server {
 /// Runs a command to its end. Its own peak is read while it runs: what the kernel reports afterwards counts this process in.
 fn cost(command: &mut Command, server: Option<&Server>) -> Result<Cost> {
     let before = server.map(Server::cpu).unwrap_or_default();
-    let children = crate::children()?.0;
+    let children = crate::children()?;
     let began = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let mut peak_kib = 0;
@@ -106,7 +106,7 @@ fn cost(command: &mut Command, server: Option<&Server>) -> Result<Cost> {
         }
         return Err(format!("{command:?}: {text}").into());
     }
-    let ours = crate::children()?.0 - children;
+    let ours = crate::children()? - children;
     // The server's processes end a moment after their clients.
     std::thread::sleep(Duration::from_millis(300));
     let server = server.map(Server::cpu).unwrap_or_default() - before;

@@ -6,7 +6,7 @@ use std::path::Path;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use catalog::slice::Scope;
-use catalog::{Blame, Dataset, SliceId};
+use catalog::{Blame, Cursor, Dataset, SliceId};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use kit::rows::{Cell, batch};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -264,4 +264,56 @@ async fn a_slice_that_was_not_begun_is_refused() {
     assert!(files(dir.path()).is_empty());
     let hostile = Dataset::new("../out", "no folder").columns(leads().columns);
     assert!(sink.prepare(&[target(&hostile)]).await.is_err());
+}
+
+/// A copy that was killed while it wrote goes on behind the last slice that was written whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_was_cut_anywhere_holds_whole_slices() {
+    let dir = tempfile::tempdir().unwrap();
+    let dataset = fees();
+    let open = || async {
+        let mut sink = ParquetSink::open(dir.path().to_str().unwrap()).unwrap();
+        let kept = sink.keep("copy").await.unwrap();
+        sink.prepare(&[target(&dataset)]).await.unwrap();
+        (sink, kept.map(|k| k.next))
+    };
+    let run = Uuid::now_v7();
+    let (mut first, kept) = open().await;
+    assert_eq!(kept, None);
+    let journal = files(dir.path()).into_iter().find(|f| f.ends_with(".journal")).unwrap();
+    let journal = dir.path().join(journal);
+    let mut ends = vec![0];
+    for number in 0..3_u8 {
+        let mut slice = slice(run, number.into());
+        slice.cursor = Some(Cursor::of(&number).unwrap());
+        let row = |n| vec![word("p", 1), word("f", n), word("o", 1), Cell::Decimal(i128::from(number)), Cell::Null];
+        let rows: Vec<_> = (0..=number).map(row).collect();
+        load(&mut first, &slice, &[(&dataset, batch(&dataset, &rows))]).await;
+        ends.push(usize::try_from(fs::metadata(&journal).unwrap().len()).unwrap());
+    }
+    drop(first);
+    let bytes = fs::read(&journal).unwrap();
+    let found = async |bytes: &[u8]| {
+        fs::write(&journal, bytes).unwrap();
+        open().await.1
+    };
+    for cut in (0..bytes.len()).step_by(61).chain(ends.clone()) {
+        let whole = u32::try_from(ends[1..].iter().filter(|end| **end <= cut).count()).unwrap();
+        assert_eq!(found(&bytes[..cut]).await, (whole > 0).then_some(whole), "cut at {cut} of {ends:?}");
+    }
+    // What stands before an entry is written last.
+    let mut under_way = bytes.clone();
+    under_way[ends[2]..ends[2] + 32].fill(0);
+    assert_eq!(found(&under_way).await, Some(2));
+    let mut damaged = bytes.clone();
+    damaged[(ends[1] + ends[2]) / 2] ^= 1;
+    assert_eq!(found(&damaged).await, Some(1));
+
+    // What is left is the lake's, once.
+    fs::write(&journal, &bytes[..ends[2]]).unwrap();
+    open().await.0.finish(false).await.unwrap();
+    let path = dir.path().join(format!("fees/date=2026-03-01/{}.parquet", slice(run, 0).id));
+    let amounts: Vec<_> = cells(&dataset, &read_file(&path)).into_iter().map(|row| row[3].clone()).collect();
+    assert_eq!(amounts, [Cell::Decimal(1), Cell::Decimal(1)]);
+    assert_eq!(fs::metadata(&journal).unwrap().len(), 0);
 }

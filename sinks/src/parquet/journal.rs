@@ -10,24 +10,29 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use catalog::slice::Scope;
 use catalog::{Cursor, Fault, Result, Slice, SliceId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::io_fault;
 use super::store::Store;
 use crate::Kept;
 
-/// What stands before each entry: a mark, and then the entry's length and hash.
-const MARK: [u8; 8] = *b"pfjrnl01";
+/// What stands before each entry: a mark, and then three numbers, the lengths of its head and body and their hash.
+const MARK: [u8; 8] = *b"pfjrnl02";
+/// The length of the mark and the numbers.
+const PREFIX: usize = MARK.len() + 24;
+/// Small writes are put together up to this size.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// The state of a copy, as it is stored in the lake.
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,7 +45,7 @@ struct State {
     at: DateTime<Utc>,
 }
 
-/// The head of an entry; the rows follow.
+/// The head of an entry; it stands behind the rows, for only then are their lengths known.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Head {
     id: SliceId,
@@ -100,7 +105,8 @@ impl Journal {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| io_fault("make the folder", folder, e))?;
         }
-        let mut file = File::options().read(true).append(true).create(true).open(path).map_err(failed)?;
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
         if file.try_lock().is_err() {
             return Err(Fault::user("another process is making this copy now")
                 .retry(catalog::Retry::Backoff)
@@ -117,8 +123,7 @@ impl Journal {
             sound = end;
         }
         if sound < bytes.len() {
-            file.set_len(sound as u64).map_err(failed)?;
-            file.seek(SeekFrom::End(0)).map_err(failed)?;
+            file.set_len(sound as u64).and_then(|()| file.seek(SeekFrom::End(0))).map_err(failed)?;
         }
         if let Some((id, cursor)) = &self.last {
             let (run, next, cursor) = (id.run, id.number + 1, cursor.clone());
@@ -172,23 +177,31 @@ impl Journal {
         };
         self.add(&head);
         let Some((path, file)) = &mut self.file else { return Ok(()) };
-        let mut body = Vec::with_capacity(rows.iter().map(|(_, b)| b.get_array_memory_size()).sum::<usize>() + 4096);
+        let failed = |e| io_fault("write", path, e);
+        // The rows go to the file as they are encoded. What stands before them comes last: until then there is no entry.
+        let start = file.stream_position().map_err(failed)?;
+        file.write_all(&[0; PREFIX]).map_err(failed)?;
+        let mut body = Body { file: BufWriter::with_capacity(WRITE_BYTES, &*file), hash: Xxh3::new(), length: 0 };
         for (dataset, batch) in rows {
-            let start = body.len();
-            let mut writer = StreamWriter::try_new(&mut body, batch.schema_ref())?;
-            writer.write(batch)?;
-            writer.finish()?;
+            let begin = body.length;
+            let mut writer = StreamWriter::try_new(&mut body, batch.schema_ref()).map_err(|e| arrow_fault(path, e))?;
+            writer.write(batch).and_then(|()| writer.finish()).map_err(|e| arrow_fault(path, e))?;
             drop(writer);
-            head.tables.push((dataset.clone(), (body.len() - start) as u64));
+            head.tables.push((dataset.clone(), body.length - begin));
         }
         let head = serde_json::to_vec(&head).map_err(|e| Fault::us("a slice has no JSON form").because(e))?;
-        let mut out = Vec::with_capacity(32 + head.len());
-        out.extend_from_slice(&MARK);
-        out.extend_from_slice(&(head.len() as u64).to_le_bytes());
-        out.extend_from_slice(&(body.len() as u64).to_le_bytes());
-        out.extend_from_slice(&(xxh3_64(&head) ^ xxh3_64(&body).rotate_left(1)).to_le_bytes());
-        out.extend_from_slice(&head);
-        file.write_all(&out).and_then(|()| file.write_all(&body)).map_err(|e| io_fault("write", path, e))
+        body.file.write_all(&head).and_then(|()| body.file.flush()).map_err(failed)?;
+        let (length, hash) = (body.length, xxh3_64(&head) ^ body.hash.digest().rotate_left(1));
+        drop(body);
+        let mut prefix = MARK.to_vec();
+        for number in [head.len() as u64, length, hash] {
+            prefix.extend_from_slice(&number.to_le_bytes());
+        }
+        file.seek(SeekFrom::Start(start))
+            .and_then(|_| file.write_all(&prefix))
+            .and_then(|()| file.seek(SeekFrom::End(0)))
+            .map(|_| ())
+            .map_err(failed)
     }
 
     /// The slice of the lake that the entries make up, if there are any.
@@ -226,9 +239,39 @@ impl Journal {
         self.open = None;
         self.last = None;
         match &self.file {
-            Some((path, file)) => file.set_len(0).map_err(|e| io_fault("write", path, e)),
+            Some((path, file)) => {
+                let mut file: &File = file;
+                file.set_len(0).and_then(|()| file.rewind()).map_err(|e| io_fault("write", path, e))
+            }
             None => Ok(()),
         }
+    }
+}
+
+/// The rows of an entry on their way into the file.
+struct Body<'a> {
+    file: BufWriter<&'a File>,
+    hash: Xxh3,
+    length: u64,
+}
+
+impl Write for Body<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let taken = self.file.write(bytes)?;
+        self.hash.update(&bytes[..taken]);
+        self.length += taken as u64;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn arrow_fault(path: &Path, error: ArrowError) -> Fault {
+    match error {
+        ArrowError::IoError(_, error) => io_fault("write", path, error),
+        other => other.into(),
     }
 }
 
@@ -237,8 +280,8 @@ fn entry(bytes: &[u8], at: usize) -> Option<(Head, Rows, usize)> {
     let rest = bytes.get(at..)?.strip_prefix(&MARK)?;
     let (numbers, rest) = rest.split_at_checked(24)?;
     let number = |n: usize| Some(u64::from_le_bytes(numbers.get(n * 8..n * 8 + 8)?.try_into().ok()?));
-    let (head_bytes, rest) = rest.split_at_checked(usize::try_from(number(0)?).ok()?)?;
-    let body = rest.get(..usize::try_from(number(1)?).ok()?)?;
+    let (body, rest) = rest.split_at_checked(usize::try_from(number(1)?).ok()?)?;
+    let head_bytes = rest.get(..usize::try_from(number(0)?).ok()?)?;
     if xxh3_64(head_bytes) ^ xxh3_64(body).rotate_left(1) != number(2)? {
         return None;
     }
@@ -252,6 +295,6 @@ fn entry(bytes: &[u8], at: usize) -> Option<(Head, Rows, usize)> {
         }
         from = end;
     }
-    let end = at + MARK.len() + 24 + head_bytes.len() + body.len();
+    let end = at + PREFIX + body.len() + head_bytes.len();
     Some((head, rows, end))
 }

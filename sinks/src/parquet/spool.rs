@@ -5,8 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use catalog::{Dataset, Fault, Result, SliceId, WriteMode};
@@ -73,17 +73,21 @@ impl Spool {
 
     /// Moves what is buffered into a run on disk.
     pub(super) fn encode(&mut self, folder: &Path) -> Result<()> {
-        let Some(batch) = self.sorted()? else { return Ok(()) };
+        let Some(sorted) = self.sorted()? else { return Ok(()) };
         let run = u32::try_from(self.runs.len()).unwrap_or(u32::MAX);
-        if self.keyed() {
-            for hash in rows::key_hashes(&self.dataset, &batch) {
-                self.twice |= self.keys.insert(hash, run).is_some();
-            }
-        }
         let file = temp(folder)?;
-        let mut writer = writer(&self.dataset, &self.schema, file.as_file(), batch.num_rows(), folder)?;
-        writer.write(&batch).and_then(|()| writer.close().map(|_| ())).map_err(|e| failed(folder, e))?;
-        self.runs.push((file.into_temp_path(), batch.num_rows() as u64));
+        let mut writer = writer(&self.dataset, &self.schema, file.as_file(), sorted.rows(), folder)?;
+        for batch in sorted.batches() {
+            let batch = batch?;
+            if self.keyed() {
+                for hash in rows::key_hashes(&self.dataset, &batch) {
+                    self.twice |= self.keys.insert(hash, run).is_some_and(|other| other != run);
+                }
+            }
+            writer.write(&batch).map_err(|e| failed(folder, e))?;
+        }
+        writer.close().map_err(|e| failed(folder, e))?;
+        self.runs.push((file.into_temp_path(), sorted.rows() as u64));
         Ok(())
     }
 
@@ -100,25 +104,27 @@ impl Spool {
         let last = self.sorted()?;
         let expected = last.as_ref().map_or_else(
             || self.runs.iter().map(|(_, rows)| usize::try_from(*rows).unwrap_or(usize::MAX)).max().unwrap_or(0),
-            RecordBatch::num_rows,
+            Sorted::rows,
         );
         if expected == 0 {
             return Ok(None);
         }
         let schema = lake_schema(&self.dataset);
+        let id = slice.to_string();
         let stamped = |batch: &RecordBatch| -> Result<RecordBatch> {
             let mut columns = batch.columns().to_vec();
             columns.push(Arc::new(stamp(observed_at, batch.num_rows())));
-            let id = slice.to_string();
-            columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(id, batch.num_rows()))));
+            columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&id, batch.num_rows()))));
             Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
         };
         let file = temp(folder)?;
         let mut writer = writer(&self.dataset, &schema, file.as_file(), expected, folder)?;
         let mut count = 0;
-        if let Some(batch) = last {
-            writer.write(&stamped(&batch)?).map_err(|e| failed(folder, e))?;
-            count += batch.num_rows() as u64;
+        if let Some(sorted) = last {
+            for batch in sorted.batches() {
+                writer.write(&stamped(&batch?)?).map_err(|e| failed(folder, e))?;
+            }
+            count += sorted.rows() as u64;
         }
         for (number, (path, _)) in (0_u32..).zip(&self.runs) {
             let run = File::open(path).map_err(|e| io_fault("read", path, e))?;
@@ -149,39 +155,69 @@ impl Spool {
     }
 
     /// What is buffered, one row a key, in the order of the keys.
-    fn sorted(&mut self) -> Result<Option<RecordBatch>> {
-        let pending = std::mem::take(&mut self.pending);
+    fn sorted(&mut self) -> Result<Option<Sorted>> {
+        let mut batches = std::mem::take(&mut self.pending);
         self.bytes = 0;
-        if pending.is_empty() {
+        if batches.is_empty() {
             return Ok(None);
         }
-        let mut batch = concat_batches(&self.schema, &pending)?;
-        drop(pending);
-        let keys = rows::pick(&batch, &self.dataset.key());
+        let keys = self.dataset.key();
         if keys.is_empty() {
-            return Ok(Some(batch));
+            return Ok(Some(Sorted { batches, order: None }));
         }
         let keyed = self.keyed();
         // Floats that are equal as keys need not be the same bytes.
-        if keyed
-            && keys.iter().any(|k| k.data_type().is_floating())
-            && let Some(last) = rows::last_of_each_key(&self.dataset, &batch)?
-        {
-            batch = last;
+        if keyed && rows::pick(&batches[0], &keys).iter().any(|k| k.data_type().is_floating()) {
+            let whole = concat_batches(&self.schema, &batches)?;
+            batches = vec![rows::last_of_each_key(&self.dataset, &whole)?.unwrap_or(whole)];
         }
-        let order = match order(&rows::pick(&batch, &self.dataset.key()), keyed)? {
-            Some(order) => order,
-            None => return Ok(Some(batch)),
-        };
-        Ok(Some(take_record_batch(&batch, &order)?))
+        let columns: Vec<_> = batches.iter().map(|batch| rows::pick(batch, &keys)).collect();
+        let order = order(&columns, keyed)?;
+        Ok(Some(Sorted { batches, order }))
+    }
+}
+
+/// Rows that are handed out together on their way into a file.
+const STRETCH_ROWS: usize = 4096;
+
+/// Rows in the order in which a file has them. They stay where they are until they are written.
+struct Sorted {
+    batches: Vec<RecordBatch>,
+    /// Batch and row of each; none when that is how they lie.
+    order: Option<Vec<(u32, u32)>>,
+}
+
+impl Sorted {
+    fn rows(&self) -> usize {
+        match &self.order {
+            Some(order) => order.len(),
+            None => self.batches.iter().map(RecordBatch::num_rows).sum(),
+        }
+    }
+
+    /// The rows, a stretch at a time.
+    fn batches(&self) -> Box<dyn Iterator<Item = Result<RecordBatch>> + '_> {
+        let Some(order) = &self.order else { return Box::new(self.batches.iter().cloned().map(Ok)) };
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        Box::new(order.chunks(STRETCH_ROWS).map(move |stretch| {
+            let places: Vec<_> = stretch.iter().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
+            Ok(interleave_record_batch(&batches, &places)?)
+        }))
     }
 }
 
 /// The rows in the order of their keys, those of one key in their own order; of those, if `last`, the last one only.
 /// `None` when that is how they are.
-fn order(keys: &[ArrayRef], last: bool) -> Result<Option<UInt32Array>> {
-    let fields = keys.iter().map(|k| SortField::new(k.data_type().clone())).collect();
-    let rows = RowConverter::new(fields)?.convert_columns(keys)?;
+fn order(keys: &[Vec<ArrayRef>], last: bool) -> Result<Option<Vec<(u32, u32)>>> {
+    let Some(first) = keys.first() else { return Ok(None) };
+    let converter = RowConverter::new(first.iter().map(|k| SortField::new(k.data_type().clone())).collect())?;
+    let mut rows = converter.empty_rows(0, 0);
+    let mut places: Vec<(u32, u32)> = Vec::new();
+    for (batch, columns) in (0_u32..).zip(keys) {
+        converter.append(&mut rows, columns)?;
+        let count = u32::try_from(columns.first().map_or(0, |c| c.len())).unwrap_or(u32::MAX);
+        places.extend((0..count).map(|row| (batch, row)));
+    }
     let count = rows.num_rows();
     let ordered = |a: usize, b: usize| if last { rows.row(a) < rows.row(b) } else { rows.row(a) <= rows.row(b) };
     if (1..count).all(|row| ordered(row - 1, row)) {
@@ -191,7 +227,7 @@ fn order(keys: &[ArrayRef], last: bool) -> Result<Option<UInt32Array>> {
     order.sort_by(|a, b| rows.row(*a).cmp(&rows.row(*b)));
     let kept = (0..count)
         .filter(|at| !last || order.get(at + 1).is_none_or(|next| rows.row(*next) != rows.row(order[*at])))
-        .map(|at| u32::try_from(order[at]).unwrap_or(u32::MAX));
+        .map(|at| places[order[at]]);
     Ok(Some(kept.collect()))
 }
 

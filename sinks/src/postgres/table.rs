@@ -34,6 +34,8 @@ pub(crate) struct Load {
     pub(crate) direct: Option<bool>,
     pub(crate) staged: bool,
     pub(crate) ordinal: i64,
+    /// Rows for the staging table, encoded, that have not been sent yet.
+    pub(crate) unsent: Vec<u8>,
     pub(crate) scopes: HashMap<String, ScopeState>,
     /// Keys so far, where no digests tell whether one came twice.
     pub(crate) keys: KeySet,
@@ -168,7 +170,11 @@ impl Statements {
             copy_stage: format!("copy {stage} ({columns}, propflow_ordinal) from stdin (format binary)"),
             copy_stage_keys: format!("copy {stage} ({key_columns}) from stdin (format binary)"),
             clear_stage: format!("truncate {stage}"),
-            analyze_stage: format!("analyze {stage}"),
+            // Rows are joined by their keys; what else they hold is looked at by nobody.
+            analyze_stage: match key_columns.as_str() {
+                "" => format!("analyze {stage}"),
+                _ => format!("analyze {stage} ({key_columns})"),
+            },
             unload: format!(
                 "insert into {stage} ({columns}, propflow_ordinal) select {columns}, -1 from {table}; truncate {table}"
             ),

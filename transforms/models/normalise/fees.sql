@@ -15,9 +15,10 @@
 -- Two fees of different lists are the same fee when their category is one that a household pays once (application,
 -- admin, broker, deposit, hold), or when they have the same name, or the same category, frequency and amount.
 
--- step: stated
+-- step: wordings
+-- A few dozen wordings stand for all charges of a feed, so each is looked at once.
 select
-  property_id, 'mits_charges' as origin, 4 as list,
+  stable_id(element, kind, label) as wording,
   concat_ws('|', element, kind, label) as identity,
   case
     when element like '%ApplicationFee' then 'Application fee'
@@ -36,9 +37,7 @@ select
     else coalesce(clean(label), clean(kind), replace(snake(regexp_replace(element, '^.*/', '')), '_', ' '))
   end as name,
   element as hint,
-  case when element not like '%Percent' then amount end as amount_text, amount_min as min_text, amount_max as max_text,
-  case when element like '%Percent' then amount end as percent_text,
-  currency,
+  coalesce(element like '%Percent', false) as in_percent,
   case
     when element like '%LateFeePerDay' then 'daily'
     when element like '%Late%' then 'per_occurrence'
@@ -52,18 +51,32 @@ select
     when element like '%ApplicationFee' or element like '%AdminFee' or element like '%Deposit%' then 'required'
     else 'situational'
   end as requirement,
+  coalesce(element like '%NonRefundable%', false) as non_refundable,
+  case when element like '%Pet%' then 'pet' when element like '%Parking%' then 'parking' end as about
+from (select distinct element, kind, label from mits_charges)
+
+-- step: stated
+select
+  c.property_id, 'mits_charges' as origin, 4 as list, w.identity, w.name, w.hint,
+  case when not w.in_percent then c.amount end as amount_text, c.amount_min as min_text, c.amount_max as max_text,
+  case when w.in_percent then c.amount end as percent_text,
+  c.currency, w.frequency, w.requirement,
   case
-    when element like '%NonRefundable%' then false
-    else coalesce(price(percent_refundable) > 0 or price(portion_refundable) > 0,
-      case when coalesce(money(percent_refundable), money(portion_refundable)) = 0 then false end)
+    when w.non_refundable then false
+    else coalesce(price(c.percent_refundable) > 0 or price(c.portion_refundable) > 0,
+      case when coalesce(money(c.percent_refundable), money(c.portion_refundable)) = 0 then false end)
   end as refundable,
-  percent_refundable as refundable_percent, portion_refundable as refundable_text,
-  case when element like '%Pet%' then 'pet' when element like '%Parking%' then 'parking' end as about,
-  clean(floorplan_id) as floorplan_code, clean(unit_number) as unit_number,
-  cast(null as boolean) as third_party, cast(null as boolean) as taxable, clean(condition) as condition,
-  cast(null as varchar) as reject, _row
-from mits_charges
-where clean(coalesce(amount, amount_min, amount_max)) is not null
+  c.percent_refundable as refundable_percent, c.portion_refundable as refundable_text,
+  w.about,
+  clean(c.floorplan_id) as floorplan_code, clean(c.unit_number) as unit_number,
+  cast(null as boolean) as third_party, cast(null as boolean) as taxable, clean(c.condition) as condition,
+  cast(null as varchar) as reject, c._row
+from (
+  select *, stable_id(element, kind, label) as wording
+  from mits_charges
+  where clean(coalesce(amount, amount_min, amount_max)) is not null
+) c
+join wordings w on w.wording = c.wording
 union all
 select
   property_id, 'resman_property_charges', 1, concat_ws('|', transaction_category_id, charge_name),
@@ -149,7 +162,7 @@ select *,
     then least(coalesce(price(min_text), price(max_text)), coalesce(price(max_text), price(min_text))) end as amount_min,
   case when price(amount_text) is null and price(min_text) is distinct from price(max_text)
     then greatest(coalesce(price(min_text), price(max_text)), coalesce(price(max_text), price(min_text))) end as amount_max,
-  lower(concat_ws(' ', regexp_replace(hint, '[/_]', ' ', 'g'), name)) as words,
+  lower(concat_ws(' ', replace(replace(hint, '/', ' '), '_', ' '), name)) as words,
   nullif(concat_ws('; ',
     issue(coalesce(name, 'amount'), 'price', amount_text),
     issue(concat('lowest ', coalesce(name, 'amount')), 'price', min_text),
@@ -197,32 +210,52 @@ select r.*, coalesce(k.category, 'other') as category,
 from read r
 left join kinds k on k.words = r.words
 
+-- step: repeated
+select property_id, origin, identity, floorplan_code, unit_number, amount, amount_min, amount_max, period, reject,
+  min(_row) as first_row
+from sorted
+group by property_id, origin, identity, floorplan_code, unit_number, amount, amount_min, amount_max, period, reject
+having count(*) > 1
+
+-- step: again
+-- The same charge stated again in one list is one charge. This step, `rivals` and `several` are empty in most slices, and
+-- then nothing is joined behind them.
+select s.origin, s._row
+from sorted s
+join repeated r
+  on r.property_id = s.property_id and r.origin = s.origin and coalesce(r.identity, '') = coalesce(s.identity, '')
+  and (r.identity is not distinct from s.identity)
+  and (r.floorplan_code is not distinct from s.floorplan_code) and (r.unit_number is not distinct from s.unit_number)
+  and (r.amount is not distinct from s.amount) and (r.amount_min is not distinct from s.amount_min)
+  and (r.amount_max is not distinct from s.amount_max) and (r.period is not distinct from s.period)
+  and (r.reject is not distinct from s.reject) and r.first_row <> s._row
+
 -- step: single
-with firsts as (
-  -- The same charge stated again in one list is one charge.
-  select origin, min(_row) as _row
-  from sorted
-  group by property_id, origin, floorplan_code, unit_number, identity, amount, amount_min, amount_max, period, reject
-)
 select s.*, concat_ws('|', coalesce(floorplan_code, ''), coalesce(unit_number, '')) as place, lower(name) as plain_name
 from sorted s
-left semi join firsts f on f.origin = s.origin and f._row = s._row
+left anti join again a on a.origin = s.origin and a._row = s._row
+
+-- step: rivals
+-- The charges of a list that another one of the slice gives way to.
+select s.property_id, s.place, s.category, s.list, s.plain_name, s.period, s.amount
+from single s
+cross join (select max(list) as last from single) m
+where s.list < m.last and s.reject is null
 
 -- step: kept
 select f.* from single f
-left anti join single g
-  on g.property_id = f.property_id and g.place = f.place and g.category = f.category
-  and g.list < f.list and g.reject is null
+left anti join rivals g
+  on g.property_id = f.property_id and g.place = f.place and g.category = f.category and g.list < f.list
   and (
     f.category in ('application', 'admin', 'broker', 'deposit', 'hold')
     or g.plain_name = f.plain_name
     or (f.category <> 'other' and g.period = f.period and g.amount = f.amount)
   )
 
+-- step: several
+select property_id, origin, place, identity from kept group by property_id, origin, place, identity having count(*) > 1
+
 -- step: numbered
-with several as (
-  select property_id, origin, place, identity from kept group by property_id, origin, place, identity having count(*) > 1
-)
 -- Charges of one list that differ only in what they cost are told apart by their order.
 select k.origin, k._row, row_number() over (partition by k.property_id, k.origin, k.place, k.identity order by k._row) as nth
 from (select property_id, origin, place, identity, _row from kept) k

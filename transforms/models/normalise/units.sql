@@ -60,6 +60,10 @@ from several n
 join resman_availability l
   on n.list = 'v2_availability' and l.property_id = n.property_id and clean(l.unit_number) = n.number
 
+-- step: later
+-- Empty in most slices; then the lists are read as they are.
+select list, _row from again where _row <> first_row
+
 -- step: differing
 select list, property_id, number
 from again
@@ -95,13 +99,21 @@ where _row in (
 
 -- step: merged
 with mits as (
-  select l.*, n.number from numbers n join mits_units l on n.list = 'mits' and l._row = n.first_row
+  select l.*, clean(unit_number) as number from mits_units l
+  left anti join later r on r.list = 'mits' and r._row = l._row
+  where clean(unit_number) is not null
 ), v1 as (
-  select l.*, n.number from numbers n join resman_v1_units l on n.list = 'v1_units' and l._row = n.first_row
+  select l.*, clean(unit_number) as number from resman_v1_units l
+  left anti join later r on r.list = 'v1_units' and r._row = l._row
+  where clean(unit_number) is not null
 ), v2 as (
-  select l.*, n.number from numbers n join resman_units l on n.list = 'v2_units' and l._row = n.first_row
+  select l.*, clean(unit_number) as number from resman_units l
+  left anti join later r on r.list = 'v2_units' and r._row = l._row
+  where clean(unit_number) is not null
 ), va as (
-  select l.*, n.number from numbers n join resman_availability l on n.list = 'v2_availability' and l._row = n.first_row
+  select l.*, clean(unit_number) as number from resman_availability l
+  left anti join later r on r.list = 'v2_availability' and r._row = l._row
+  where clean(unit_number) is not null
 )
 select
   k.property_id,
