@@ -81,7 +81,7 @@ impl Spool {
             }
         }
         let file = temp(folder)?;
-        let mut writer = writer(&self.dataset, &self.schema, file.as_file(), batch.num_rows(), folder)?;
+        let mut writer = writer(&self.dataset.key(), &self.schema, file.as_file(), batch.num_rows(), folder)?;
         writer.write(&batch).and_then(|()| writer.close().map(|_| ())).map_err(|e| failed(folder, e))?;
         self.runs.push((file.into_temp_path(), batch.num_rows() as u64));
         Ok(())
@@ -114,7 +114,7 @@ impl Spool {
             Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
         };
         let file = temp(folder)?;
-        let mut writer = writer(&self.dataset, &schema, file.as_file(), expected, folder)?;
+        let mut writer = writer(&self.dataset.key(), &schema, file.as_file(), expected, folder)?;
         let mut count = 0;
         if let Some(batch) = last {
             writer.write(&stamped(&batch)?).map_err(|e| failed(folder, e))?;
@@ -195,12 +195,13 @@ fn order(keys: &[ArrayRef], last: bool) -> Result<Option<UInt32Array>> {
     Ok(Some(kept.collect()))
 }
 
-fn temp(folder: &Path) -> Result<NamedTempFile> {
+pub(super) fn temp(folder: &Path) -> Result<NamedTempFile> {
     NamedTempFile::new_in(folder).map_err(|e| io_fault("write to", folder, e))
 }
 
-fn writer<'a>(
-    dataset: &Dataset,
+/// A writer of a lake's file, with bloom filters on the keys.
+pub(super) fn writer<'a>(
+    keys: &[&str],
     schema: &SchemaRef,
     file: &'a File,
     expected: usize,
@@ -210,15 +211,15 @@ fn writer<'a>(
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_created_by(concat!("propflow ", env!("CARGO_PKG_VERSION")).to_owned());
-    for key in dataset.key() {
-        let path = ColumnPath::from(key.to_owned());
+    for key in keys {
+        let path = ColumnPath::from((*key).to_owned());
         properties = properties.set_column_bloom_filter_enabled(path.clone(), true);
         properties = properties.set_column_bloom_filter_max_ndv(path, expected.max(1) as u64);
     }
     ArrowWriter::try_new(file, Arc::clone(schema), Some(properties.build())).map_err(|e| failed(folder, e))
 }
 
-fn failed(folder: &Path, error: ParquetError) -> Fault {
+pub(super) fn failed(folder: &Path, error: ParquetError) -> Fault {
     match error {
         ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
             Ok(io) => io_fault("write to", &PathBuf::from(folder), *io),
