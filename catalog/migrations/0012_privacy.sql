@@ -48,6 +48,3 @@ create table sync.suppressions (
 
 -- When what a revoked connection may not keep was removed; null: not yet.
 alter table ops.connections add column purged_at timestamptz;
-
--- Which sides were told of a service, and until which version: they hear when it is withdrawn or moved.
-alter table sync.service_tasks add column told text[] not null default '{}';

@@ -19,6 +19,7 @@ pub mod matching;
 mod names;
 pub mod outbox;
 pub mod plan;
+pub mod privacy;
 pub mod progress;
 pub mod render;
 pub mod run;

@@ -26,6 +26,7 @@ mod parquet;
 mod partners;
 mod pipeline;
 mod postgres;
+mod privacy;
 mod quota;
 mod resman;
 mod rest;

@@ -3,7 +3,6 @@
 //! A file is replaced as a whole, under its own name, by a rename (or a put, on S3): whoever reads sees the old one or the new
 //! one. Commit records stay as they are; their counts then say how many rows there were.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -182,9 +181,6 @@ fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
 fn read(bytes: Bytes, path: &str) -> Result<(SchemaRef, ParquetRecordBatchReader)> {
     let wrong = |e| Fault::user(format!("`{path}` cannot be read as Parquet")).because(e);
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(wrong)?;
-    // Columns are compared by name and metadata, which the reader's own schema has lost.
     let schema = builder.schema().clone();
-    let metadata: HashMap<String, String> = schema.metadata().clone();
-    let schema = std::sync::Arc::new(schema.as_ref().clone().with_metadata(metadata));
     Ok((schema, builder.with_batch_size(8192).build().map_err(wrong)?))
 }
