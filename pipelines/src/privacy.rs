@@ -37,6 +37,7 @@ use crate::plan::Plan;
 pub enum Command {
     /// Write down everything that is stored of a person, place by place
     Export {
+        /// Who it is about.
         #[command(flatten)]
         who: Who,
         /// One document, or a line a row
@@ -48,6 +49,7 @@ pub enum Command {
     },
     /// Erase a person from tables, deliveries and lake, and keep them out
     Erase {
+        /// Who it is about.
         #[command(flatten)]
         who: Who,
         /// Only say what there is
@@ -59,6 +61,7 @@ pub enum Command {
     },
     /// Let a person who was erased be stored again
     Lift {
+        /// Who it is about.
         #[command(flatten)]
         who: Who,
     },
@@ -68,7 +71,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Who {
     /// The person's e-mail address; may be repeated
-    #[arg(long, value_name = "ADDRESS", hide_env_values = true)]
+    #[arg(long, value_name = "ADDRESS")]
     email: Vec<String>,
     /// The person's phone; may be repeated. A record with this phone and another's address is the other's
     #[arg(long, value_name = "NUMBER")]
@@ -93,10 +96,10 @@ pub fn lakes_of(plans: &[Plan]) -> (Vec<String>, Vec<String>) {
     for (plan, sink) in plans.iter().flat_map(|p| p.spec.sinks.iter().map(move |s| (p, s))) {
         let path = sink.settings.get("path").and_then(Value::as_str);
         match (sink.sink.as_str(), path) {
-            ("parquet", Some(path)) => drop(lakes.insert(path.to_owned())),
+            ("parquet", Some(path)) => lakes.extend([path.to_owned()]),
             ("postgres", _) if !sink.settings.contains_key("url") => {}
             ("memory", _) => {}
-            (name, _) => drop(others.insert(format!("`{name}` of `{}`", plan.spec.name))),
+            (name, _) => others.extend([format!("`{name}` of `{}`", plan.spec.name)]),
         }
     }
     (lakes.into_iter().collect(), others.into_iter().collect())

@@ -488,7 +488,9 @@ impl Writer<'_> {
             runs::commit_slice(&mut tx, &slice, &rows, self.freshness_limit_secs).await?;
             tx.commit().await.map_err(failed)?;
         }
-        drop(erasures);
+        if let Some((held, _)) = erasures {
+            held.rollback().await.map_err(|e| catalog::store::pg::fault("cannot let erasures go on", e))?;
+        }
         self.world.observer.on(&Progress::Committed { number: id.number, rows: &rows });
         summary.slices += 1;
         for (dataset, count) in rows {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use catalog::store::connections;
-use catalog::{Clock, Dataset};
+use catalog::Dataset;
 use kit::house::House;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pipelines::contacts::inbound::{Became, Told};
@@ -304,8 +304,10 @@ async fn who_was_erased_stays_out_and_is_not_written_to() {
     let raw = |t: &&String| t.starts_with("ops.deliveries");
     assert_eq!(traces.iter().filter(|t| !raw(t)).collect::<Vec<_>>(), Vec::<&String>::new());
     assert_eq!(traces.len(), 3, "what came raw stays until its retention ends");
-    let booked = town.one("select count(*) as n from core.calendar_days where state = 'booked' and day = '2026-09-15'").await;
-    assert_eq!(booked["n"], 1);
+    let booked = town
+        .one("select count(*) as n from core.calendar_days c join core.bookings b on c.booking_ids ? b.booking_id where b.source_booking_id = 'her-9'")
+        .await;
+    assert_eq!(booked["n"], 2, "her nights are taken");
     let settled = town.one("select revision from core.bookings where source_booking_id = 'her-1'").await;
     let told = Told {
         prospect_id: "lead-77".to_owned(),
@@ -376,7 +378,7 @@ async fn a_revoked_connection_loses_its_guests_and_no_night() {
     assert_eq!(connections::unpurged(pool).await.unwrap().len(), 1);
     // The sweep does it, however often it is called.
     work::purge_revoked(&town.house.app, pool).await.unwrap();
-    assert_eq!(connections::unpurged(pool).await.unwrap(), []);
+    assert!(connections::unpurged(pool).await.unwrap().is_empty());
     assert_eq!(purge(pool, "intake", "intake", lakes, clock, "test").await.unwrap(), 0);
     let plans = town.house.app.sound_plans().await.unwrap();
     town.house.app.settle(&plans, &town.house.database, "manual").await.unwrap();
@@ -384,12 +386,11 @@ async fn a_revoked_connection_loses_its_guests_and_no_night() {
     let rows = town.rows().await;
     for place in rows.keys().filter(|p| p.starts_with("core.") || p.starts_with("lake/") || p.starts_with("ops.")) {
         for row in rows[place].iter().filter(|_| place != "core.own_stream" && place != "ops.requests") {
-            assert!(!row.contains("home.example") && !row.contains("Guest1") && !row.contains("555"), "{place}: {row}");
+            assert!(!row.contains("home.example") && !row.contains("Guest1") &&  !row.contains("+1512"), "{place}: {row}");
         }
     }
     let token = town.one("select token from ops.tokens where key = 'intake/1'").await;
     assert_eq!(token["token"], Value::Null);
-    let _ = clock.now();
 }
 
 #[tokio::test]
@@ -402,7 +403,7 @@ async fn a_guest_has_a_history_of_stays_and_services() {
     assert_eq!(her["bookings"], 2);
     assert_eq!(her["stays"], 2);
     assert_eq!(her["nights"], 4);
-    assert_eq!(her["revenue"], json!({ "USD": 1225.0 }));
+    assert_eq!(her["revenue"]["USD"].as_f64(), Some(1225.0));
     assert_eq!(her["next_stay"], "2026-07-03");
     assert_eq!(her["services"], 0, "it is planned, not due");
     assert!(her["service_history"].as_array().unwrap().iter().any(|s| s["service_type"] == "request"));

@@ -87,13 +87,18 @@ pub(super) async fn collect(tx: &mut PgConnection, person: &Person, lakes: &[Str
             let sql = format!("select to_jsonb(t) from {} t where {}", place.table, place.find);
             let rows: Vec<Value> =
                 sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *tx).await.map_err(|e| fault(WHAT, e))?;
-            let done = |row: &Value| place.table == "sync.outbox" && row["payload"] == serde_json::json!({});
-            let done = |row: &Value| done(row) || (place.table == "sync.outbox_tries" && row["reason"].is_null());
+            // What was emptied once is the person's no more.
+            let done = |row: &Value| match place.table {
+                "sync.outbox" => row["payload"] == serde_json::json!({}),
+                "sync.outbox_tries" => row["reason"].is_null(),
+                _ => false,
+            };
             add(place.table.to_owned(), rows.into_iter().filter(|r| !done(r)).collect());
         }
     }
     add("ops.deliveries".to_owned(), raw::deliveries(tx, person).await?.into_iter().map(|f| f.shown).collect());
     add("ops.requests".to_owned(), raw::answers(tx, person).await?.into_iter().map(|f| f.shown).collect());
+    let words = person.words();
     for root in lakes {
         let lake = Lake::open(root)?;
         for file in lake.files().await? {
@@ -109,7 +114,7 @@ pub(super) async fn collect(tx: &mut PgConnection, person: &Person, lakes: &[Str
                         let rows = shape.matches(&batch, &|kind, value| person.is(kind, value))?;
                         still_named(shape, &batch, rows)?
                     }
-                    None => naming(&batch, &|text| person.words().is_in(text))?,
+                    None => naming(&batch, &|text| words.is_in(text))?,
                 };
                 if rows.true_count() > 0 {
                     add(format!("lake/{}", file.dataset), lines(&filter_record_batch(&batch, &rows)?)?);

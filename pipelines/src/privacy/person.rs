@@ -123,7 +123,7 @@ impl Person {
             for (kind, columns) in &shape.links {
                 let parts: Option<Vec<String>> = columns.iter().map(text).collect();
                 if let Some(parts) = parts {
-                    self.links.entry(kind).or_default().insert(parts.join(&PART.to_string()));
+                    self.links.entry(*kind).or_default().insert(parts.join(&PART.to_string()));
                 }
             }
         }
@@ -205,7 +205,7 @@ impl Person {
         self.emails.iter().for_each(|e| add("email", e));
         self.phones.iter().for_each(|p| add("phone", p));
         for (kind, values) in &self.links {
-            values.iter().for_each(|v| add(kind, v));
+            values.iter().for_each(|v| add(*kind, v));
         }
         marks
     }

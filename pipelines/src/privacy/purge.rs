@@ -4,8 +4,9 @@
 //! bodies of its deliveries, its tokens. What stays: which nights are taken, dates, amounts, codes. So the calendar does not
 //! go free. What other connections tell of the same guests comes back with the next settling.
 
+use std::collections::HashSet;
+
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
-use arrow::datatypes::DataType;
 use catalog::store::pg::fault;
 use catalog::store::{audit, connections, erasures};
 use catalog::{Clock, Fault, Result};
@@ -100,6 +101,11 @@ async fn gather(tx: &mut PgConnection, connector: &str, name: &str) -> Result<()
     Ok(())
 }
 
+async fn list(tx: &mut PgConnection, sql: &'static str) -> Result<HashSet<String>> {
+    let found: Vec<String> = sqlx::query_scalar(sql).fetch_all(tx).await.map_err(|e| fault(WHAT, e))?;
+    Ok(found.into_iter().collect())
+}
+
 async fn alone(
     own: &mut PgConnection,
     connector: &str,
@@ -111,10 +117,6 @@ async fn alone(
     let failed = |e| fault(WHAT, e);
     let mut tx = own.begin().await.map_err(failed)?;
     gather(&mut tx, connector, name).await?;
-    let list = async |tx: &mut PgConnection, sql: &'static str| -> Result<std::collections::HashSet<String>> {
-        let found: Vec<String> = sqlx::query_scalar(sql).fetch_all(tx).await.map_err(failed)?;
-        Ok(found.into_iter().collect())
-    };
     let stays = list(&mut tx, "select booking_id from pg_temp.gdpr_stays").await?;
     let guests = list(&mut tx, "select guest_id from pg_temp.gdpr_guests").await?;
     // The lake first: it is the tables that know which bookings rest on the connection.
@@ -124,11 +126,12 @@ async fn alone(
             let Some(shape) = shape::find(&file.dataset) else { continue };
             let change = |batch: &RecordBatch| -> Result<Change> {
                 let rows = if shape.dataset.starts_with("source_") {
-                    both(batch, &[("connection", &|v| v == name), ("connector", &|v| v == connector)])?
+                    let (a, b) = (passing(batch, "connection", &|v| v == name)?, passing(batch, "connector", &|v| v == connector)?);
+                    arrow::compute::and(&a, &b)?
                 } else if shape.dataset == "bookings" {
-                    both(batch, &[("booking_id", &|v| stays.contains(v))])?
+                    passing(batch, "booking_id", &|v| stays.contains(v))?
                 } else if shape.goes {
-                    both(batch, &[("guest_id", &|v| guests.contains(v))])?
+                    passing(batch, "guest_id", &|v| guests.contains(v))?
                 } else {
                     return Ok(Change::Same);
                 };
@@ -216,18 +219,10 @@ async fn table(tx: &mut PgConnection, shape: &Shape, connector: &str, name: &str
     Ok(met)
 }
 
-type Test<'a> = (&'a str, &'a dyn Fn(&str) -> bool);
-
-/// The rows in which every one of these columns passes its test; none, when one is missing.
-fn both(batch: &RecordBatch, tests: &[Test<'_>]) -> Result<BooleanArray> {
-    let mut found = vec![true; batch.num_rows()];
-    for (column, test) in tests {
-        let Some(values) = text(batch, column) else { return Ok(vec![false; batch.num_rows()].into()) };
-        let values = arrow::compute::cast(&values?, &DataType::Utf8)?;
-        let values = values.as_string::<i32>();
-        for (row, found) in found.iter_mut().enumerate() {
-            *found &= values.is_valid(row) && test(values.value(row));
-        }
-    }
-    Ok(found.into())
+/// The rows in which a column passes a test; none, when it is missing.
+fn passing(batch: &RecordBatch, column: &str, test: &dyn Fn(&str) -> bool) -> Result<BooleanArray> {
+    let Some(values) = text(batch, column) else { return Ok(vec![false; batch.num_rows()].into()) };
+    let values = values?;
+    let values = values.as_string::<i32>();
+    Ok((0..batch.num_rows()).map(|row| Some(values.is_valid(row) && test(values.value(row)))).collect())
 }

@@ -126,8 +126,9 @@ impl Shape {
                 });
             }
             for column in &self.phones {
-                let here = format!("t.{} in ({})", quote(column)?, list(phones.clone()));
-                any.push([&[here], none.as_slice()].concat().join(" and "));
+                let mut all = vec![format!("t.{} in ({})", quote(column)?, list(phones.clone()))];
+                all.extend(none.iter().cloned());
+                any.push(format!("({})", all.join(" and ")));
             }
         }
         for (kind, columns) in &self.links {
