@@ -56,6 +56,13 @@ impl Town {
         let text = std::fs::read_to_string(&spec).unwrap() + "[[sinks]]\nsink = \"postgres\"\n";
         std::fs::write(spec, text).unwrap();
         let contacts = Contacts::new(house.pool().clone(), std::sync::Arc::new(house.clock.clone()));
+        sqlx::raw_sql(
+            "insert into sync.listing_map (connection, listing_id, property_id) \
+             values ('intake', 'P-0', 'P-0'), ('intake', 'P-1', 'P-1'), ('intake', 'P-2', 'P-2')",
+        )
+        .execute(house.pool())
+        .await
+        .unwrap();
         Self { house, contacts, lake, ids: Vec::new() }
     }
 
