@@ -109,13 +109,7 @@ pub fn lakes_of(plans: &[Plan]) -> (Vec<String>, Vec<String>) {
 ///
 /// # Errors
 /// When nobody is found, or as for [`erase`].
-pub async fn gdpr(
-    app: &App,
-    database: &Database,
-    command: &Command,
-    as_json: bool,
-    out: &mut dyn Write,
-) -> Result<()> {
+pub async fn gdpr(app: &App, database: &Database, command: &Command, as_json: bool, out: &mut dyn Write) -> Result<()> {
     let (Command::Export { who, .. } | Command::Erase { who, .. } | Command::Lift { who }) = command;
     let person = who.person()?;
     if let Command::Lift { .. } = command {
@@ -137,7 +131,10 @@ pub async fn gdpr(
                 Some(path) => {
                     std::fs::write(path, text)
                         .map_err(|e| Fault::user(format!("cannot write `{}`", path.display())).because(e))?;
-                    print(out, format_args!("{} rows of {} places are in `{}`", rows(&found), found.len(), path.display()))
+                    print(
+                        out,
+                        format_args!("{} rows of {} places are in `{}`", rows(&found), found.len(), path.display()),
+                    )
                 }
             }
         }

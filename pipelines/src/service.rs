@@ -370,8 +370,7 @@ pub async fn stop_connection(
             let reason = "a person withdrew the authorisation";
             crate::privacy::purge::revoke(&database.pool, connector, name, &actor(), reason).await?;
         }
-        let rows =
-            crate::privacy::purge::purge(&database.pool, connector, name, &lakes, &*app.clock, &actor()).await?;
+        let rows = crate::privacy::purge::purge(&database.pool, connector, name, &lakes, &*app.clock, &actor()).await?;
         print(out, format_args!("connection `{name}` of `{connector}` is stopped and purged: {rows} rows"))?;
     }
     for other in others {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use catalog::store::connections;
 use catalog::Dataset;
+use catalog::store::connections;
 use kit::house::House;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pipelines::contacts::inbound::{Became, Told};
@@ -121,12 +121,22 @@ impl Town {
             ("h2".to_owned(), stay("her-2", ("Quintessa Marlowbeck", "qm.work@office.example", HER.2), 12, 8)),
         ];
         for n in 0..dice.random_range(4..9) {
-            let (name, email, phone) = (format!("Other Guest{n}"), format!("o{n}@home.example"), format!("+1 512 555 02{n:02}"));
-            let body = stay(&format!("other-{n}"), (&name, &email, &phone), dice.random_range(1..26), dice.random_range(6..10));
+            let (name, email, phone) =
+                (format!("Other Guest{n}"), format!("o{n}@home.example"), format!("+1 512 555 02{n:02}"));
+            let body = stay(
+                &format!("other-{n}"),
+                (&name, &email, &phone),
+                dice.random_range(1..26),
+                dice.random_range(6..10),
+            );
             bodies.insert(dice.random_range(0..=bodies.len()), (format!("d{n}"), body));
         }
         // Somebody who names her, and a row that was refused.
-        bodies.push(("m".to_owned(), stay("other-m", ("Mark Example", "mark@home.example", "+1 512 555 0301"), 5, 9).replace("a cot", "a room beside qm@home.example, and a cot")));
+        bodies.push((
+            "m".to_owned(),
+            stay("other-m", ("Mark Example", "mark@home.example", "+1 512 555 0301"), 5, 9)
+                .replace("a cot", "a room beside qm@home.example, and a cot"),
+        ));
         bodies.push(("bad".to_owned(), stay("her-3", HER, 20, 7).replace("2026-07-22", "2026-07-01")));
         for (id, body) in &bodies {
             self.send(id, body.clone()).await;
@@ -135,7 +145,8 @@ impl Town {
         let her = self.meet(Self::person("Quintessa", "Marlowbeck", "qm@home.example", Some(HER.2))).await;
         let other = self.meet(Self::person("Otto", "Other", "otto@home.example", Some("+1 512 555 0400"))).await;
         self.contacts.opt_out(her, OptOut::Email, Source::Chatbot, "bot").await.unwrap();
-        let booking = self.one("select booking_id, guest_id from core.bookings where source_booking_id = 'her-1'").await;
+        let booking =
+            self.one("select booking_id, guest_id from core.bookings where source_booking_id = 'her-1'").await;
         let (booking, guest) = (booking["booking_id"].as_str().unwrap(), booking["guest_id"].as_str().unwrap());
         let task = Uuid::now_v7();
         self.ids = vec![her.to_string(), booking.to_owned(), guest.to_owned(), task.to_string(), "her-".to_owned()];
@@ -286,12 +297,25 @@ async fn nothing_is_left_of_an_erased_person_and_all_of_the_others() {
         }
         let mark = after["core.source_bookings"].iter().find(|r| r.contains("\"other-m\"")).unwrap();
         assert!(mark.contains("a room beside [erased], and a cot for Mark Example"), "{mark}");
-        for place in ["core.bookings", "core.guests", "core.source_bookings", "sync.contacts", "ops.deliveries", "lake/bookings",
-            "ops.rejects", "core.own_stream", "sync.outbox", "ops.requests", "sync.interactions"] {
+        for place in [
+            "core.bookings",
+            "core.guests",
+            "core.source_bookings",
+            "sync.contacts",
+            "ops.deliveries",
+            "lake/bookings",
+            "ops.rejects",
+            "core.own_stream",
+            "sync.outbox",
+            "ops.requests",
+            "sync.interactions",
+        ] {
             assert!(planned.contains_key(place), "{place} was not found: {:?}", planned.keys());
         }
         // What she paid stays, and so does the night.
-        let kept = town.one("select total_amount::text, guest_name, occupies from core.bookings where source_booking_id = 'her-1'").await;
+        let kept = town
+            .one("select total_amount::text, guest_name, occupies from core.bookings where source_booking_id = 'her-1'")
+            .await;
         assert_eq!(kept, json!({ "total_amount": "612.50", "guest_name": null, "occupies": true }));
     }
 }
@@ -343,7 +367,15 @@ async fn an_export_holds_every_place_and_nobody_else() {
     town.fill(4).await;
     let her = || Person::asked(&["qm@home.example".to_owned()], &[], "US").unwrap();
     let found = export(&town.house.database, her(), std::slice::from_ref(&town.lake)).await.unwrap();
-    for place in ["core.bookings", "core.guests", "sync.contacts", "sync.interactions", "ops.deliveries", "ops.rejects", "lake/guests"] {
+    for place in [
+        "core.bookings",
+        "core.guests",
+        "sync.contacts",
+        "sync.interactions",
+        "ops.deliveries",
+        "ops.rejects",
+        "lake/guests",
+    ] {
         assert!(found.contains_key(place), "{place}: {:?}", found.keys());
     }
     let text = serde_json::to_string(&found).unwrap();
@@ -393,7 +425,10 @@ async fn a_revoked_connection_loses_its_guests_and_no_night() {
     let rows = town.rows().await;
     for place in rows.keys().filter(|p| p.starts_with("core.") || p.starts_with("lake/") || p.starts_with("ops.")) {
         for row in rows[place].iter().filter(|_| place != "core.own_stream" && place != "ops.requests") {
-            assert!(!row.contains("home.example") && !row.contains("Guest1") &&  !row.contains("+1512"), "{place}: {row}");
+            assert!(
+                !row.contains("home.example") && !row.contains("Guest1") && !row.contains("+1512"),
+                "{place}: {row}"
+            );
         }
     }
     let token = town.one("select token from ops.tokens where key = 'intake/1'").await;

@@ -317,11 +317,16 @@ async fn tasks_follow_their_stays_and_nobody_is_told_twice() {
         assert_eq!(arrived, told, "seed {seed}");
         for ((task, side), heard) in &known {
             let (_, booking, rule) = tasks.iter().find(|(id, ..)| &id.to_string() == task).unwrap();
-            let served = ["arrival_preparations", "mid_stay_housekeeping", "check_out_cleaning"].contains(&rule.as_str());
+            let served =
+                ["arrival_preparations", "mid_stay_housekeeping", "check_out_cleaning"].contains(&rule.as_str());
             let state = truth.iter().find(|((b, r), _)| b == booking && r == rule).unwrap().1.state;
             let last = heard.last().unwrap();
             let over = served && state == "withdrawn";
-            assert_eq!(last == "withdrawn", over || (last == "withdrawn" && state == "planned"), "{side} of {rule}: {heard:?}");
+            assert_eq!(
+                last == "withdrawn",
+                over || (last == "withdrawn" && state == "planned"),
+                "{side} of {rule}: {heard:?}"
+            );
             for kind in heard {
                 *changes.entry(kind.clone()).or_default() += 1;
             }

@@ -144,15 +144,13 @@ pub async fn begin(
 
 /// Notes that an erasure is done, and how many rows it met where.
 pub async fn finish(connection: &mut PgConnection, id: Uuid, counts: &Value, now: DateTime<Utc>) -> Result<()> {
-    sqlx::query(
-        "update ops.erasures set state = 'done', counts = $2, updated_at = $3, finished_at = $3 where id = $1",
-    )
-    .bind(id)
-    .bind(counts)
-    .bind(now)
-    .execute(connection)
-    .await
-    .map_err(|e| fault("cannot note the end of an erasure", e))?;
+    sqlx::query("update ops.erasures set state = 'done', counts = $2, updated_at = $3, finished_at = $3 where id = $1")
+        .bind(id)
+        .bind(counts)
+        .bind(now)
+        .execute(connection)
+        .await
+        .map_err(|e| fault("cannot note the end of an erasure", e))?;
     Ok(())
 }
 
@@ -210,11 +208,7 @@ pub async fn suppress(connection: &mut PgConnection, mark: &[u8], what: OptOuts,
 }
 
 /// What somebody with this address and this phone, both in canonical form, wants no more of although they were erased.
-pub async fn suppressed(
-    connection: &mut PgConnection,
-    email: Option<&str>,
-    phone: Option<&str>,
-) -> Result<OptOuts> {
+pub async fn suppressed(connection: &mut PgConnection, email: Option<&str>, phone: Option<&str>) -> Result<OptOuts> {
     let (email, phone, text): (Option<bool>, Option<bool>, Option<bool>) = sqlx::query_as(
         "select bool_or(email), bool_or(phone), bool_or(text) from sync.suppressions \
          where mark in (ops.mark('email', lower($1)), ops.mark('phone', $2))",

@@ -54,11 +54,7 @@ pub(super) async fn describe(tx: &mut PgConnection, person: &Person) -> Result<(
 
 /// Whether a table of the registry is there.
 pub(super) async fn is_there(tx: &mut PgConnection, table: &str) -> Result<bool> {
-    sqlx::query_scalar("select to_regclass($1) is not null")
-        .bind(table)
-        .fetch_one(tx)
-        .await
-        .map_err(|e| fault(WHAT, e))
+    sqlx::query_scalar("select to_regclass($1) is not null").bind(table).fetch_one(tx).await.map_err(|e| fault(WHAT, e))
 }
 
 /// Everything of a person, from the tables and these lakes. The connection is in a transaction that knows the person.

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
+use catalog::store::audit;
 use catalog::store::erasures::{self, OptOuts, Salt};
 use catalog::store::pg::fault;
-use catalog::store::audit;
 use catalog::{Clock, Result, datasets};
 use serde_json::{Value, json};
 use sinks::parquet::{Change, Lake};
@@ -99,7 +99,8 @@ async fn alone(
     let mut tx = own.begin().await.map_err(failed)?;
     describe(&mut tx, &person).await?;
     tables(&mut tx, &person, &mentions).await?;
-    let counts: Value = found.iter().map(|(place, rows)| (place.clone(), json!(rows.len()))).collect::<serde_json::Map<_, _>>().into();
+    let counts: Value =
+        found.iter().map(|(place, rows)| (place.clone(), json!(rows.len()))).collect::<serde_json::Map<_, _>>().into();
     let subject: String = asked.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     let entry = audit::Entry {
         actor,
@@ -117,19 +118,21 @@ async fn alone(
 /// Phones that records of others have too: in these they stay.
 async fn shared_phones(connection: &mut PgConnection, person: &Person) -> Result<BTreeSet<String>> {
     let contacts: Vec<uuid::Uuid> = person.contacts.iter().copied().collect();
-    let phones: Vec<String> = sqlx::query_scalar(
-        "select phone from sync.contacts where phone = any($1) and not id = any($2)",
-    )
-    .bind(person.values("phone"))
-    .bind(contacts)
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(|e| fault(WHAT, e))?;
+    let phones: Vec<String> =
+        sqlx::query_scalar("select phone from sync.contacts where phone = any($1) and not id = any($2)")
+            .bind(person.values("phone"))
+            .bind(contacts)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(|e| fault(WHAT, e))?;
     let mut shared: BTreeSet<String> = phones.into_iter().collect();
     for shape in SHAPES.iter() {
         let mine = shape.condition(&|kind| person.values(kind))?;
         for column in &shape.phones {
-            let sql = format!("select distinct t.\"{column}\" from core.\"{}\" t where t.\"{column}\" = any($1) and not {mine}", shape.dataset);
+            let sql = format!(
+                "select distinct t.\"{column}\" from core.\"{}\" t where t.\"{column}\" = any($1) and not {mine}",
+                shape.dataset
+            );
             let phones: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
                 .bind(person.values("phone"))
                 .fetch_all(&mut *connection)
@@ -210,7 +213,9 @@ fn forget_guests(batch: &RecordBatch, guests: &[String]) -> Result<Change> {
             changed = true;
             let clean: StringArray = texts
                 .iter()
-                .map(|text| text.map(|t| named(t).map_or_else(|| t.to_owned(), |g| t.replacen(g.as_str(), "erased", 1))))
+                .map(|text| {
+                    text.map(|t| named(t).map_or_else(|| t.to_owned(), |g| t.replacen(g.as_str(), "erased", 1)))
+                })
                 .collect();
             *column = std::sync::Arc::new(clean);
         }
@@ -294,8 +299,14 @@ async fn core(tx: &mut PgConnection, person: &Person, mentions: &Words) -> Resul
     for (table, columns) in unknown_tables(tx).await? {
         let met = run(tx, format!("delete from core.\"{table}\" t where {}", mentioned(&columns))).await?;
         if met > 0 {
-            run(tx, format!("delete from ops.digests where dataset = {}", sinks::postgres::literal(&format!("core.{table}"))))
-                .await?;
+            run(
+                tx,
+                format!(
+                    "delete from ops.digests where dataset = {}",
+                    sinks::postgres::literal(&format!("core.{table}"))
+                ),
+            )
+            .await?;
         }
     }
     Ok(())

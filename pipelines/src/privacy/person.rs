@@ -46,8 +46,9 @@ impl Person {
     pub fn asked(emails: &[String], phones: &[String], region: &str) -> Result<Self> {
         let mut person = Self::default();
         for email in emails {
-            let email = email_canonical(email)
-                .ok_or_else(|| Fault::user("`--email` is not an e-mail address").hint("Write it as `name@host.example`."))?;
+            let email = email_canonical(email).ok_or_else(|| {
+                Fault::user("`--email` is not an e-mail address").hint("Write it as `name@host.example`.")
+            })?;
             person.asked.push(("email", email.clone()));
             person.emails.insert(email);
         }
@@ -170,7 +171,9 @@ impl Person {
         .map_err(|e| fault(WHAT, e))?;
         for row in &rows {
             let text = |name: &str| row[name].as_str().map(str::to_owned);
-            let list = |name: &str| -> Vec<String> { serde_json::from_value(row["aliases"][name].clone()).unwrap_or_default() };
+            let list = |name: &str| -> Vec<String> {
+                serde_json::from_value(row["aliases"][name].clone()).unwrap_or_default()
+            };
             self.contacts.extend(text("id").and_then(|id| id.parse::<Uuid>().ok()));
             self.emails.extend(text("email").into_iter().chain(list("email")).map(|e| e.to_lowercase()));
             self.phones.extend(text("phone").into_iter().chain(list("phone")));

@@ -27,13 +27,8 @@ pub async fn revoke(pool: &PgPool, connector: &str, name: &str, actor: &str, rea
     let mut tx = pool.begin().await.map_err(|e| fault("cannot stop a connection", e))?;
     let changed = connections::set(&mut tx, connector, name, true, reason).await?;
     if changed {
-        let entry = audit::Entry {
-            actor,
-            action: "revoke",
-            subject: name,
-            reason: Some(reason),
-            ..audit::Entry::default()
-        };
+        let entry =
+            audit::Entry { actor, action: "revoke", subject: name, reason: Some(reason), ..audit::Entry::default() };
         audit::write(&mut tx, &entry).await?;
     }
     tx.commit().await.map_err(|e| fault("cannot stop a connection", e))?;
@@ -126,7 +121,10 @@ async fn alone(
             let Some(shape) = shape::find(&file.dataset) else { continue };
             let change = |batch: &RecordBatch| -> Result<Change> {
                 let rows = if shape.dataset.starts_with("source_") {
-                    let (a, b) = (passing(batch, "connection", &|v| v == name)?, passing(batch, "connector", &|v| v == connector)?);
+                    let (a, b) = (
+                        passing(batch, "connection", &|v| v == name)?,
+                        passing(batch, "connector", &|v| v == connector)?,
+                    );
                     arrow::compute::and(&a, &b)?
                 } else if shape.dataset == "bookings" {
                     passing(batch, "booking_id", &|v| stays.contains(v))?
@@ -167,11 +165,13 @@ async fn alone(
         .map_err(failed)?
         .rows_affected();
     // Tokens are kept by account, not by connection. Another account of this connector asks for one anew.
-    sqlx::query("update ops.tokens set token = null, good_until = null, updated_at = now() where starts_with(key, $1 || '/')")
-        .bind(connector)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed)?;
+    sqlx::query(
+        "update ops.tokens set token = null, good_until = null, updated_at = now() where starts_with(key, $1 || '/')",
+    )
+    .bind(connector)
+    .execute(&mut *tx)
+    .await
+    .map_err(failed)?;
     connections::purged(&mut tx, connector, name, clock.now()).await?;
     let entry = audit::Entry {
         actor,

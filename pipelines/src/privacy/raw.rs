@@ -26,12 +26,13 @@ struct Look {
 
 impl Look {
     fn new(person: &Person) -> Self {
-        let ids = ["vendor", "booking", "lead", "person"].iter().flat_map(|kind| person.values(kind)).map(|value| {
-            match value.split_once(PART) {
-                Some((connection, id)) => (connection.to_owned(), id.to_owned()),
-                None => (String::new(), value),
-            }
-        });
+        let ids =
+            ["vendor", "booking", "lead", "person"].iter().flat_map(|kind| person.values(kind)).map(
+                |value| match value.split_once(PART) {
+                    Some((connection, id)) => (connection.to_owned(), id.to_owned()),
+                    None => (String::new(), value),
+                },
+            );
         Self { words: person.words(), ids: ids.filter(|(_, id)| id.len() >= SHORTEST_ID).collect() }
     }
 
@@ -94,7 +95,8 @@ pub(super) async fn answers(connection: &mut PgConnection, person: &Person) -> R
     let look = Look::new(person);
     let contacts: Vec<String> = person.contacts.iter().map(ToString::to_string).collect();
     let mut rows =
-        sqlx::query("select caller::text || ' ' || key as id, body from ops.requests where length(body) > 2").fetch(connection);
+        sqlx::query("select caller::text || ' ' || key as id, body from ops.requests where length(body) > 2")
+            .fetch(connection);
     let mut found = Vec::new();
     while let Some(row) = rows.try_next().await.map_err(|e| fault("cannot look through the answers", e))? {
         let body: Vec<u8> = row.get("body");
@@ -124,13 +126,15 @@ pub(super) async fn erase(
             Ok(json) if found.waiting => serde_json::to_vec(&bare(json, &words)).unwrap_or_default(),
             _ => Vec::new(),
         };
-        sqlx::query("update ops.deliveries set body = $2, updated_at = now(), \
-             headers = case when length($2) = 0 then '{}' else headers end where id = $1")
-            .bind(found.id.0)
-            .bind(body)
-            .execute(&mut *connection)
-            .await
-            .map_err(|e| fault("cannot empty a delivery", e))?;
+        sqlx::query(
+            "update ops.deliveries set body = $2, updated_at = now(), \
+             headers = case when length($2) = 0 then '{}' else headers end where id = $1",
+        )
+        .bind(found.id.0)
+        .bind(body)
+        .execute(&mut *connection)
+        .await
+        .map_err(|e| fault("cannot empty a delivery", e))?;
     }
     for found in answers {
         sqlx::query("update ops.requests set body = '{}', updated_at = now() where caller::text || ' ' || key = $1")
@@ -148,7 +152,8 @@ fn bare(value: Value, words: &Words) -> Value {
         Value::String(text) => {
             let token = text.len() <= 64
                 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.:-".contains(c))
-                && (text.chars().any(|c| c.is_ascii_digit() || c == '_') || text.chars().all(|c| c.is_ascii_lowercase()));
+                && (text.chars().any(|c| c.is_ascii_digit() || c == '_')
+                    || text.chars().all(|c| c.is_ascii_lowercase()));
             if token && !words.is_in(&text) { Value::String(text) } else { Value::Null }
         }
         Value::Array(items) => items.into_iter().map(|v| bare(v, words)).collect(),

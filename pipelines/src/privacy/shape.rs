@@ -40,8 +40,7 @@ pub struct Shape {
 
 /// The stored datasets that hold something of people. A dataset that the catalog marks sensitive columns in is here, without
 /// being named anywhere.
-pub static SHAPES: LazyLock<Vec<Shape>> =
-    LazyLock::new(|| datasets::stored().iter().filter_map(Shape::of).collect());
+pub static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| datasets::stored().iter().filter_map(Shape::of).collect());
 
 /// The shape of a dataset of the catalog.
 pub fn find(dataset: &str) -> Option<&'static Shape> {
@@ -69,7 +68,11 @@ impl Shape {
         if has("guest_id") {
             // What a connection calls a guest, or what propflow does.
             let vendor = dataset.name.starts_with("source_");
-            links.push(if vendor { ("vendor", owned(&["connection", "guest_id"])) } else { ("guest", owned(&["guest_id"])) });
+            links.push(if vendor {
+                ("vendor", owned(&["connection", "guest_id"]))
+            } else {
+                ("guest", owned(&["guest_id"]))
+            });
         }
         if keyed("booking_id") {
             links.push(("stay", owned(&["booking_id"])));
@@ -188,7 +191,11 @@ impl Shape {
             .iter()
             .zip(batch.columns())
             .map(|(field, column)| {
-                if self.blank.contains(field.name()) && (ties || !tie(field.name())) { Ok(nullif(column, rows)?) } else { Ok(Arc::clone(column)) }
+                if self.blank.contains(field.name()) && (ties || !tie(field.name())) {
+                    Ok(nullif(column, rows)?)
+                } else {
+                    Ok(Arc::clone(column))
+                }
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(RecordBatch::try_new(fields, columns)?)

@@ -121,7 +121,9 @@ impl Words {
     /// The same as a regular expression of PostgreSQL, to be used without regard to case. `None` when there is none.
     pub(super) fn pattern(&self) -> Option<String> {
         let mut all = Vec::new();
-        all.extend(self.emails.iter().map(|e| format!("(?<![[:alnum:]._%+-]){}(?![[:alnum:]-]|\\.[[:alnum:]])", plain(e))));
+        all.extend(
+            self.emails.iter().map(|e| format!("(?<![[:alnum:]._%+-]){}(?![[:alnum:]-]|\\.[[:alnum:]])", plain(e))),
+        );
         all.extend(self.phones.iter().map(|p| {
             let digits: Vec<String> = p.chars().map(|c| c.to_string()).collect();
             format!("(?<![0-9])\\+?{}(?![0-9])", digits.join("[ ().\u{a0}/-]{0,3}"))
@@ -159,7 +161,8 @@ mod tests {
             assert_eq!(words.replace(text).as_deref(), Some(clean));
             assert!(words.is_in(text));
         }
-        for other in ["joana@x.example", "ana@x.example.org", "15125550101234", "9512555010", "Ana Ruizinho", "Ana", ""] {
+        for other in ["joana@x.example", "ana@x.example.org", "15125550101234", "9512555010", "Ana Ruizinho", "Ana", ""]
+        {
             assert_eq!(words.replace(other), None, "{other}");
         }
     }

@@ -142,7 +142,8 @@ impl Lake {
         let Some(root) = self.store.root().map(Path::to_owned) else { return Ok(0) };
         blocking(move || {
             let mut gone = 0;
-            for path in entries(&root.join("_state"))?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "journal"))
+            for path in
+                entries(&root.join("_state"))?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "journal"))
             {
                 let bytes = std::fs::read(&path).map_err(|e| io_fault("read", &path, e))?;
                 if !found(&bytes) {
@@ -150,7 +151,9 @@ impl Lake {
                 }
                 let file = File::options().write(true).open(&path).map_err(|e| io_fault("open", &path, e))?;
                 if file.try_lock().is_err() {
-                    return Err(Fault::user("a copy into the lake is under way").hint("Wait for its end, then try again."));
+                    return Err(
+                        Fault::user("a copy into the lake is under way").hint("Wait for its end, then try again.")
+                    );
                 }
                 file.set_len(0).map_err(|e| io_fault("write", &path, e))?;
                 gone += 1;
