@@ -440,7 +440,7 @@ async fn a_guest_has_a_history_of_stays_and_services() {
     let mut town = Town::new().await;
     town.fill(6).await;
     let her = town
-        .one("select bookings, stays, nights, revenue, services, service_history, next_stay from serving.guests where email = 'qm@home.example'")
+        .one("select bookings, stays, nights, revenue, services, service_history, next_stay from serving.guests where name = 'Quintessa Marlowbeck'")
         .await;
     assert_eq!(her["bookings"], 2);
     assert_eq!(her["stays"], 2);
