@@ -21,7 +21,7 @@ use crate::progress::{Observer, Silent};
 use crate::render::Format;
 use crate::run::{Summary, run};
 use crate::show::{self, Bars};
-use crate::{books, demo, docs, map, matching, service, services, simulate, sql, worker};
+use crate::{books, demo, docs, map, matching, privacy, service, services, simulate, sql, worker};
 
 /// Keeps property management, booking channels, a leasing chatbot and an analytics lake in agreement.
 #[derive(Debug, Parser)]
@@ -143,12 +143,18 @@ enum Command {
     Keys(service::KeysCommand),
     /// Show what vendors sent, and what became of it
     Deliveries(service::DeliveriesOptions),
-    /// Show connections that were stopped, or let one be used again
+    /// Show connections that were stopped, stop or purge one, or let one be used again
+    #[command(args_conflicts_with_subcommands = true)]
     Connections {
+        #[command(subcommand)]
+        command: Option<service::ConnectionsCommand>,
         /// Let this connection be used again
         #[arg(long, value_name = "NAME")]
         resume: Option<String>,
     },
+    /// Write down or erase what is stored of one person
+    #[command(subcommand)]
+    Gdpr(privacy::Command),
     /// Read again what is on the books as refused or failed, or process deliveries once more
     Replay {
         /// The pipeline's name
@@ -370,11 +376,23 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             })
             .await
         }
-        Command::Connections { resume } => {
+        Command::Connections { command: Some(command), .. } => {
+            let work = async |database: &Database| {
+                service::stop_connection(&app, database, &command, common.json, &mut io::stdout()).await
+            };
+            with_database(&app, work).await
+        }
+        Command::Connections { command: None, resume } => {
             with_database(&app, async |database| {
                 service::connections(database, resume.as_deref(), common.json, &mut io::stdout()).await
             })
             .await
+        }
+        Command::Gdpr(command) => {
+            let work = async |database: &Database| {
+                privacy::gdpr(&app, database, &command, common.json, &mut io::stdout()).await
+            };
+            with_database(&app, work).await
         }
         Command::Replay { pipeline: None, deliveries } => {
             with_database(&app, async |database| service::replay(database, &deliveries, &mut io::stdout()).await).await

@@ -20,6 +20,7 @@ mod names;
 pub mod outbox;
 pub mod plan;
 pub mod poll;
+pub mod privacy;
 pub mod progress;
 pub mod render;
 pub mod run;

@@ -473,6 +473,15 @@ impl Writer<'_> {
         sinks: &mut [Box<dyn Sink>],
         summary: &mut Summary,
     ) -> Result<()> {
+        let mut slice = slice;
+        // Whoever was erased stays out, and nobody is erased while this slice is on its way.
+        let erasures = match &self.world.ledger {
+            Some(pool) => Some(catalog::store::erasures::hold_off(pool).await?),
+            None => None,
+        };
+        if let Some((_, Some(erased))) = &erasures {
+            crate::privacy::load::blank(erased, &mut tables, &mut slice.rejects)?;
+        }
         let id = slice.id;
         let mut rows: BTreeMap<String, Receipt> = BTreeMap::new();
         // The keeper of the cursor commits last: whatever it has committed, the others have too.
@@ -499,6 +508,9 @@ impl Writer<'_> {
             let mut tx = pool.begin().await.map_err(failed)?;
             runs::commit_slice(&mut tx, &slice, &rows, self.freshness_limit_secs).await?;
             tx.commit().await.map_err(failed)?;
+        }
+        if let Some((held, _)) = erasures {
+            held.rollback().await.map_err(|e| catalog::store::pg::fault("cannot let erasures go on", e))?;
         }
         self.world.observer.on(&Progress::Committed { number: id.number, rows: &rows });
         summary.slices += 1;

@@ -318,6 +318,67 @@ pub async fn replay(database: &Database, options: &ReplayOptions, out: &mut dyn 
     Ok(())
 }
 
+/// What to do with a connection.
+#[derive(Debug, Subcommand)]
+pub enum ConnectionsCommand {
+    /// Show connections that were stopped
+    List,
+    /// Stop a connection and remove what it told of people: bookings keep their nights, without the guests
+    Revoke {
+        /// The connection's name in its pipeline file
+        connection: String,
+    },
+    /// Remove what a stopped connection told of people, once more
+    Purge {
+        /// The connection's name
+        connection: String,
+    },
+}
+
+/// Stops or purges a connection.
+///
+/// # Errors
+/// When there is no such connection, or as for [`purge`](crate::privacy::purge::purge).
+pub async fn stop_connection(
+    app: &App,
+    database: &Database,
+    command: &ConnectionsCommand,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let (name, revoke) = match command {
+        ConnectionsCommand::List => return connections(database, None, as_json, out).await,
+        ConnectionsCommand::Revoke { connection } => (connection, true),
+        ConnectionsCommand::Purge { connection } => (connection, false),
+    };
+    let plans = app.sound_plans().await?;
+    let (lakes, others) = crate::privacy::lakes_of(&plans);
+    let mut found: Vec<String> = if revoke {
+        plans.iter().filter(|p| p.spec.connection() == name).map(|p| p.spec.source.connector.clone()).collect()
+    } else {
+        let known = connections::list(&database.pool).await?.into_iter();
+        known.filter(|c| &c.connection == name && c.revoked).map(|c| c.connector).collect()
+    };
+    found.sort_unstable();
+    found.dedup();
+    if found.is_empty() {
+        let text = format!("there is no {}connection `{name}`", if revoke { "" } else { "stopped " });
+        return Err(Fault::user(text).hint(crate::names::hint(name, plans.iter().map(|p| p.spec.connection()))));
+    }
+    for connector in &found {
+        if revoke {
+            let reason = "a person withdrew the authorisation";
+            crate::privacy::purge::revoke(&database.pool, connector, name, &actor(), reason).await?;
+        }
+        let rows = crate::privacy::purge::purge(&database.pool, connector, name, &lakes, &*app.clock, &actor()).await?;
+        print(out, format_args!("connection `{name}` of `{connector}` is stopped and purged: {rows} rows"))?;
+    }
+    for other in others {
+        print(out, format_args!("not reached: sink {other}"))?;
+    }
+    Ok(())
+}
+
 /// Shows connections that were stopped, or lets one be used again.
 pub async fn connections(database: &Database, resume: Option<&str>, as_json: bool, out: &mut dyn Write) -> Result<()> {
     let all = connections::list(&database.pool).await?;
@@ -345,12 +406,13 @@ pub async fn connections(database: &Database, resume: Option<&str>, as_json: boo
         return print(out, format_args!("no connection was ever stopped"));
     }
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(["connection", "state", "since", "why"]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["connection", "state", "since", "purged", "why"]);
     for c in all {
         table.add_row([
             format!("{}/{}", c.connector, c.connection),
             if c.revoked { "stopped".to_owned() } else { "in use".to_owned() },
             minute(c.updated_at),
+            c.purged_at.map(minute).unwrap_or_default(),
             c.reason.unwrap_or_default(),
         ]);
     }

@@ -5,10 +5,11 @@
 //! - A task is there once per booking and rule, whatever happens. It moves with its booking and is withdrawn with it.
 //! - A task that is due writes its messages into the outbox in the transaction that makes it due. Their keys name task, side
 //!   and version, so that a turn that is made twice tells nobody twice. What was not delivered is taken back when the task
-//!   is withdrawn or planned anew.
+//!   is withdrawn or planned anew; whoever was told already is told that too, once per version.
 
 pub mod books;
 mod due;
+mod retell;
 mod tell;
 pub mod templates;
 
@@ -91,7 +92,7 @@ pub async fn turn(pool: &PgPool, templates: &Templates, now: DateTime<Utc>) -> R
         tx.execute("select pg_advisory_xact_lock(hashtextextended('propflow.services', 0))")
             .await
             .map_err(|e| fault(WHAT, e))?;
-        let (marks, planned) = plan(&mut tx, now).await?;
+        let (marks, planned) = plan(&mut tx, templates, now).await?;
         // Nothing is told while a change of its booking waits to be planned.
         let (due, told) = if marks == 0 { tell::tell(&mut tx, templates, now).await? } else { (0, 0) };
         tx.commit().await.map_err(|e| fault(WHAT, e))?;
@@ -258,6 +259,7 @@ struct Task {
     state: String,
     cost: Option<Decimal>,
     currency: Option<String>,
+    version: i32,
 }
 
 /// A task as it should be.
@@ -271,7 +273,7 @@ struct Wanted<'a> {
 }
 
 /// Plans a group of marked bookings. Gives the marks that were taken and the tasks that changed.
-async fn plan(tx: &mut PgConnection, now: DateTime<Utc>) -> Result<(usize, usize)> {
+async fn plan(tx: &mut PgConnection, templates: &Templates, now: DateTime<Utc>) -> Result<(usize, usize)> {
     let failed = |e| fault(WHAT, e);
     let mut marks: Vec<(i64, Option<String>)> =
         sqlx::query_as("select id, booking_id from ops.unplanned order by id limit $1")
@@ -297,7 +299,7 @@ async fn plan(tx: &mut PgConnection, now: DateTime<Utc>) -> Result<(usize, usize
     }
     let ids: BTreeSet<String> = marks.iter_mut().filter_map(|(_, booking)| booking.take()).collect();
     let ids: Vec<String> = ids.into_iter().collect();
-    let changed = if ids.is_empty() { 0 } else { replan(tx, &ids, now).await? };
+    let changed = if ids.is_empty() { 0 } else { replan(tx, templates, &ids, now).await? };
     sqlx::query("delete from ops.unplanned where id = any($1)")
         .bind(marks.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .execute(tx)
@@ -306,12 +308,12 @@ async fn plan(tx: &mut PgConnection, now: DateTime<Utc>) -> Result<(usize, usize
     Ok((marks.len(), changed))
 }
 
-async fn replan(tx: &mut PgConnection, ids: &[String], now: DateTime<Utc>) -> Result<usize> {
+async fn replan(tx: &mut PgConnection, templates: &Templates, ids: &[String], now: DateTime<Utc>) -> Result<usize> {
     let book = Book::read(tx).await?;
     let stays = stays(tx, ids).await?;
     let rows = sqlx::query(
         "select task_id, booking_id, rule_id, request, property_id, staff_id, due_at, tell_until, state, cost_amount, \
-         cost_currency from sync.service_tasks where booking_id = any($1) order by task_id for update",
+         cost_currency, version from sync.service_tasks where booking_id = any($1) order by task_id for update",
     )
     .bind(ids)
     .fetch_all(&mut *tx)
@@ -331,6 +333,7 @@ async fn replan(tx: &mut PgConnection, ids: &[String], now: DateTime<Utc>) -> Re
             state: row.get("state"),
             cost: row.get("cost_amount"),
             currency: row.get("cost_currency"),
+            version: row.get("version"),
         })
         .collect();
     let mut wanted: BTreeMap<(&str, &str), Wanted<'_>> = BTreeMap::new();
@@ -350,7 +353,7 @@ async fn replan(tx: &mut PgConnection, ids: &[String], now: DateTime<Utc>) -> Re
         } else {
             requested(&book, &stays, task)
         };
-        changed += usize::from(adjust(tx, task, should, now).await?);
+        changed += usize::from(adjust(tx, templates, task, should, now).await?);
     }
     // What was over before it was known is not begun: the first load of a year's stays greets nobody.
     wanted.retain(|_, w| w.tell_until > now);
@@ -371,13 +374,20 @@ fn requested<'a>(book: &'a Book, stays: &'a BTreeMap<String, Stay>, task: &Task)
 }
 
 /// Brings a task to what it should be. Says whether that changed it.
-async fn adjust(tx: &mut PgConnection, task: &Task, wanted: Option<Wanted<'_>>, now: DateTime<Utc>) -> Result<bool> {
+async fn adjust(
+    tx: &mut PgConnection,
+    templates: &Templates,
+    task: &Task,
+    wanted: Option<Wanted<'_>>,
+    now: DateTime<Utc>,
+) -> Result<bool> {
     let open = task.state == "planned" || (task.state == "due" && task.tell_until > now);
     let Some(wanted) = wanted else {
         if !open {
             return Ok(false);
         }
         withdraw(tx, task.id, "the stay or the rule no longer asks for it", now).await?;
+        retell::retell(tx, templates, task, None, now).await?;
         return Ok(true);
     };
     let again = match task.state.as_str() {
@@ -397,6 +407,11 @@ async fn adjust(tx: &mut PgConnection, task: &Task, wanted: Option<Wanted<'_>>, 
     }
     if again {
         outbox::withdraw(tx, &prefix(task.id), "the service was planned anew", now).await?;
+    }
+    let moved = task.due_at != wanted.due_at || task.property != wanted.property || task.staff != wanted.staff;
+    if moved && (again || task.version > 1) {
+        outbox::withdraw(tx, &prefix(task.id), "the service was moved once more", now).await?;
+        retell::retell(tx, templates, task, Some(&wanted), now).await?;
     }
     sqlx::query(
         "update sync.service_tasks set state = 'planned', reason = null, unreached = '{}', property_id = $2, staff_id = $3, \

@@ -27,6 +27,7 @@ mod partners;
 mod people;
 mod pipeline;
 mod postgres;
+mod privacy;
 mod quota;
 mod resman;
 mod rest;

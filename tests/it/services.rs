@@ -181,6 +181,8 @@ type Told = BTreeMap<(String, &'static str, &'static str), usize>;
 /// to be, and what was told is what had to be told, once.
 #[tokio::test]
 async fn tasks_follow_their_stays_and_nobody_is_told_twice() {
+    // How often somebody was told that a service has moved, and that it is called off.
+    let mut changes: BTreeMap<String, usize> = BTreeMap::new();
     for seed in [1, 2, 3] {
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
         let house = House::new().await;
@@ -279,14 +281,33 @@ async fn tasks_follow_their_stays_and_nobody_is_told_twice() {
             assert_eq!(rows, wanted, "seed {seed}, step {step}, {now}");
             house.clock.advance(TimeDelta::hours(dice.random_range(1..20)));
         }
+        house.deliver().await;
+        for ((booking, rule), task) in &mut truth {
+            for side in std::mem::take(&mut task.waiting) {
+                *told.entry((booking.clone(), rule, side)).or_default() += 1;
+            }
+        }
         let tasks: Vec<(Uuid, String, String)> =
             sqlx::query_as("select task_id, booking_id, rule_id from sync.service_tasks")
                 .fetch_all(&house.db.pool)
                 .await
                 .unwrap();
         let mut arrived: BTreeMap<(String, String, String), usize> = BTreeMap::new();
+        // What each side of a task knows: told of it, then perhaps that it has moved, then perhaps that it is called off.
+        let mut known: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for key in kept.0.lock().unwrap().iter() {
             let parts: Vec<&str> = key.split('/').collect();
+            let kind = parts.get(4).copied().unwrap_or("told");
+            let heard = known.entry((parts[1].to_owned(), parts[2].to_owned())).or_default();
+            let last = heard.last().map(String::as_str);
+            match kind {
+                "told" => {}
+                _ => assert!(last.is_some_and(|l| l != "withdrawn"), "{kind} behind {last:?}: {key}"),
+            }
+            heard.push(kind.to_owned());
+            if kind != "told" {
+                continue;
+            }
             let (_, booking, rule) = tasks.iter().find(|(id, ..)| id.to_string() == parts[1]).unwrap();
             *arrived.entry((booking.clone(), rule.clone(), parts[2].to_owned())).or_default() += 1;
         }
@@ -294,7 +315,24 @@ async fn tasks_follow_their_stays_and_nobody_is_told_twice() {
             told.into_iter().map(|((b, r, s), n)| ((b, r.to_owned(), s.to_owned()), n)).collect();
         assert!(told.len() > 20, "the dice made too little happen");
         assert_eq!(arrived, told, "seed {seed}");
+        for ((task, side), heard) in &known {
+            let (_, booking, rule) = tasks.iter().find(|(id, ..)| &id.to_string() == task).unwrap();
+            let served =
+                ["arrival_preparations", "mid_stay_housekeeping", "check_out_cleaning"].contains(&rule.as_str());
+            let state = truth.iter().find(|((b, r), _)| b == booking && r == rule).unwrap().1.state;
+            let last = heard.last().unwrap();
+            let over = served && state == "withdrawn";
+            assert_eq!(
+                last == "withdrawn",
+                over || (last == "withdrawn" && state == "planned"),
+                "{side} of {rule}: {heard:?}"
+            );
+            for kind in heard {
+                *changes.entry(kind.clone()).or_default() += 1;
+            }
+        }
     }
+    assert!(changes["withdrawn"] > 3 && changes["moved"] > 3, "{changes:?}");
 }
 
 /// What an HTTP receiver was sent: path, idempotency key, authorization, body.

@@ -20,12 +20,14 @@ pub struct Connection {
     pub reason: Option<String>,
     /// Since when.
     pub updated_at: DateTime<Utc>,
+    /// When the personal data that it had told was removed.
+    pub purged_at: Option<DateTime<Utc>>,
 }
 
 /// Every connection that ever was revoked.
 pub async fn list(pool: &PgPool) -> Result<Vec<Connection>> {
     let rows = sqlx::query(
-        "select connector, connection, state, reason, updated_at from ops.connections order by connector, connection",
+        "select connector, connection, state, reason, updated_at, purged_at from ops.connections order by connector, connection",
     )
     .fetch_all(pool)
     .await
@@ -38,6 +40,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Connection>> {
             revoked: r.get::<&str, _>("state") == "revoked",
             reason: r.get("reason"),
             updated_at: r.get("updated_at"),
+            purged_at: r.get("purged_at"),
         })
         .collect())
 }
@@ -53,7 +56,7 @@ pub async fn set(
     let changed = sqlx::query(
         "insert into ops.connections as c (connector, connection, state, reason) values ($1, $2, $3, $4) \
          on conflict (connector, connection) do update set state = excluded.state, reason = excluded.reason, \
-         updated_at = now() where c.state <> excluded.state",
+         purged_at = null, updated_at = now() where c.state <> excluded.state",
     )
     .bind(connector)
     .bind(name)
@@ -63,6 +66,29 @@ pub async fn set(
     .await
     .map_err(|e| fault("cannot write the state of a connection", e))?;
     Ok(changed.rows_affected() == 1)
+}
+
+/// The revoked connections of which not everything has been removed yet that may not be kept.
+pub async fn unpurged(pool: &PgPool) -> Result<Vec<(String, String)>> {
+    sqlx::query_as(
+        "select connector, connection from ops.connections where state = 'revoked' and purged_at is null \
+         order by connector, connection",
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(|e| fault("cannot list the connections", e))
+}
+
+/// Notes that what a revoked connection may not keep has been removed.
+pub async fn purged(connection: &mut PgConnection, connector: &str, name: &str, now: DateTime<Utc>) -> Result<()> {
+    sqlx::query("update ops.connections set purged_at = $3 where connector = $1 and connection = $2")
+        .bind(connector)
+        .bind(name)
+        .bind(now)
+        .execute(connection)
+        .await
+        .map_err(|e| fault("cannot write the state of a connection", e))?;
+    Ok(())
 }
 
 /// Whether a connection may be used.

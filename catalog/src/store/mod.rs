@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod connections;
 pub mod deliveries;
+pub mod erasures;
 pub mod events;
 pub mod keys;
 pub mod outbox;

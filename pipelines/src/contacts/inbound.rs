@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::store::erasures;
 use catalog::store::pg::fault;
 use catalog::{Fault, Result};
 use chrono::{DateTime, Utc};
@@ -113,6 +114,9 @@ impl Contacts {
             let (id, became) = self.known(work, contact, &counterpart, &values, actor).await?;
             return Ok((id, if became == Became::Conflict { became } else { Became::Matched }));
         }
+        if was_erased(&mut work, told, &values).await? {
+            return Ok((None, Became::Nothing));
+        }
         let mut fresh = blank(&told.property_id, Source::Resman, work.now);
         for (field, value) in &values {
             fresh.set_shared(field, value.clone());
@@ -135,6 +139,7 @@ impl Contacts {
             return Ok((id, if became == Became::Conflict { became } else { Became::Matched }));
         }
         fresh.base = json!(values);
+        keep_opt_outs(&mut work, &mut fresh).await?;
         let deed = Deed { source: "resman", actor, action: "contact_create", rule: "new in ResMan", at: work.now };
         work.change(None, &mut fresh, &deed).await?;
         store::link(&mut work.tx, &fresh, &counterpart, "success", work.now).await?;
@@ -287,6 +292,28 @@ async fn is_stale(work: &mut Work<'_>, id: Uuid, reading: Reading) -> Result<boo
     .fetch_one(&mut *work.tx)
     .await
     .map_err(|e| fault("cannot read a contact", e))
+}
+
+/// Whether it is a lead of somebody who was erased, and whom nobody has taken in anew since.
+async fn was_erased(work: &mut Work<'_>, told: &Told, values: &Values) -> Result<bool> {
+    let Some(erased) = erasures::read(&mut work.tx).await? else { return Ok(false) };
+    let value = |field: &str| values.get(field).cloned().flatten();
+    let by_address = match (value("email"), value("phone")) {
+        (Some(email), _) => erased.knows("email", &email.to_lowercase()),
+        (None, Some(phone)) => erased.knows("phone", &phone),
+        (None, None) => false,
+    };
+    let person = told.person_id.as_deref().is_some_and(|id| erased.knows("person", id));
+    Ok(by_address || person || erased.knows("lead", &told.prospect_id))
+}
+
+/// What somebody opted out of before they were erased holds for them still.
+pub(super) async fn keep_opt_outs(work: &mut Work<'_>, fresh: &mut Contact) -> Result<()> {
+    let kept = erasures::suppressed(&mut work.tx, fresh.email.as_deref(), fresh.phone.as_deref()).await?;
+    fresh.email_opt_out |= kept.email;
+    fresh.phone_opt_out |= kept.phone;
+    fresh.text_opt_out |= kept.text;
+    Ok(())
 }
 
 async fn is_spare(work: &mut Work<'_>, prospect_id: &str) -> Result<bool> {

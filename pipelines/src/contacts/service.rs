@@ -362,6 +362,7 @@ impl Contacts {
         let mut work = self.begin().await?;
         let mut fresh = blank(&new.property_id, source, work.now);
         apply(&mut fresh, &clean, &new.patch, source, work.now);
+        super::inbound::keep_opt_outs(&mut work, &mut fresh).await?;
         let keys = identity::keys(&identity::record(&fresh, &self.region));
         identity::hold(&mut work.tx, &new.property_id, &keys).await?;
         let rules = identity::rules(&mut work.tx, &new.property_id).await?;

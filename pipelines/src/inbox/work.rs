@@ -74,6 +74,26 @@ pub async fn keep_house(app: &App, database: &Database, kept: TimeDelta, stop: &
     }
 }
 
+/// Removes what revoked connections told of people, where that has not been done yet.
+///
+/// # Errors
+/// When a pipeline file has a problem, so that a lake may be missed, or as for [`purge`](crate::privacy::purge::purge).
+pub async fn purge_revoked(app: &App, pool: &PgPool) -> Result<()> {
+    let waiting = connections::unpurged(pool).await?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let (lakes, others) = crate::privacy::lakes_of(&app.sound_plans().await?);
+    for (connector, connection) in waiting {
+        let rows = crate::privacy::purge::purge(pool, &connector, &connection, &lakes, &*app.clock, "propflow").await?;
+        tracing::warn!(rows, "connection `{connection}` was revoked and is purged");
+        for other in &others {
+            tracing::warn!("connection `{connection}` is not purged in the sink {other}");
+        }
+    }
+    Ok(())
+}
+
 /// Removes deliveries and answers that are older than their retention.
 pub async fn prune(app: &App, pool: &PgPool, kept: TimeDelta) -> Result<()> {
     let now = app.clock.now();
@@ -86,6 +106,7 @@ pub async fn prune(app: &App, pool: &PgPool, kept: TimeDelta) -> Result<()> {
         }
     }
     requests::prune(pool, now - REQUESTS_KEPT).await?;
+    purge_revoked(app, pool).await?;
     if gone > 0 {
         tracing::info!(deliveries = gone, "removed deliveries older than {} days", kept.num_days());
     }
@@ -295,7 +316,12 @@ impl Batch<'_> {
             tracing::error!("connection `{}` is stopped: {reason}", self.connection);
         }
         deliveries::settle(&mut tx, &[id], State::Processed, None, Some(reason)).await?;
-        tx.commit().await.map_err(|e| fault(what, e))
+        tx.commit().await.map_err(|e| fault(what, e))?;
+        // Stopped it is in any case; what could not be removed now is removed by the next sweep.
+        if let Err(fault) = purge_revoked(self.app, &self.database.pool).await {
+            tracing::error!(error = fault.chain(), "connection `{}` could not be purged yet", self.connection);
+        }
+        Ok(())
     }
 
     async fn settle(&self, ids: &[i64], state: State, run: Option<Uuid>, reason: Option<&str>) -> Result<()> {

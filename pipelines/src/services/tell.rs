@@ -20,31 +20,46 @@ const WHAT: &str = "cannot make services due";
 /// The sides that can be told, as rules and tasks name them.
 const AUDIENCES: [&str; 3] = ["guest", "owner", "staff"];
 
-/// Makes due what is due and puts the messages into the outbox. Gives the numbers of both. A task whose booking is not what
-/// it was planned for is left to the planning.
-pub(super) async fn tell(tx: &mut PgConnection, templates: &Templates, now: DateTime<Utc>) -> Result<(usize, usize)> {
-    let sql = format!(
+/// Everything that a message about a task can say: of tasks whose booking meets a condition, at this place.
+fn select(stays: &str, place: &str) -> String {
+    format!(
         "select t.task_id, t.booking_id, t.property_id, t.service_type, t.due_at, t.tell_until, t.version, t.note, \
-           r.guest_template, r.owner_template, r.staff_template, \
+           r.guest_template, r.owner_template, r.staff_template, r.staff_template is not null as has_staff, \
            b.external_code, b.platform, b.check_in, b.check_out, b.check_in_time, b.check_out_time, b.nights, b.guest_count, \
            b.time_zone, b.guest_name, b.guest_email, b.guest_phone, \
-           coalesce((select coalesce(nullif(l.nickname, ''), l.name) from core.listings l where l.property_id = t.property_id \
+           coalesce((select coalesce(nullif(l.nickname, ''), l.name) from core.listings l where l.property_id = {place} \
                and l.deleted_at is null and coalesce(nullif(l.nickname, ''), l.name) is not null \
                order by l.connection, l.listing_id limit 1), \
-             (select p.name from core.properties p where p.property_id = t.property_id), t.property_id) as property_name, \
+             (select p.name from core.properties p where p.property_id = {place}), {place}) as property_name, \
            exists (select from sync.contacts c where c.merged_into is null and c.email_opt_out \
-             and lower(c.email) = lower(b.guest_email)) as no_email, \
+             and lower(c.email) = lower(b.guest_email)) \
+             or exists (select from sync.suppressions x where x.email and x.mark = ops.mark('email', lower(b.guest_email))) as no_email, \
            exists (select from sync.contacts c where c.merged_into is null and c.text_opt_out \
-             and c.phone = b.guest_phone) as no_sms, \
+             and c.phone = b.guest_phone) \
+             or exists (select from sync.suppressions x where x.text and x.mark = ops.mark('phone', b.guest_phone)) as no_sms, \
            o.owner_id, o.name as owner_name, o.channel as owner_channel, o.email as owner_email, o.phone as owner_phone, \
            s.staff_id, s.name as staff_name, s.channel as staff_channel, s.email as staff_email, s.phone as staff_phone \
          from sync.service_tasks t \
          join sync.services_automation r on r.rule_id = t.rule_id \
-         join core.bookings b on b.booking_id = t.booking_id and {CONFIRMED} \
+         join core.bookings b on b.booking_id = t.booking_id and {stays} \
          left join sync.property_services ps on ps.property_id = t.property_id \
          left join sync.owners o on o.owner_id = ps.owner_id \
-         left join sync.staff s on s.staff_id = t.staff_id and s.active \
-         where t.state = 'planned' and t.due_at <= $1 order by t.due_at, t.task_id limit $2 for update of t"
+         left join sync.staff s on s.staff_id = t.staff_id and s.active"
+    )
+}
+
+/// The same of one task whatever has become of its booking, at a property.
+pub(super) async fn row(tx: &mut PgConnection, task: Uuid, property: &str) -> Result<Option<PgRow>> {
+    let sql = format!("{} where t.task_id = $1", select("true", "$2::text"));
+    sqlx::query(sqlx::AssertSqlSafe(sql)).bind(task).bind(property).fetch_optional(tx).await.map_err(|e| fault(WHAT, e))
+}
+
+/// Makes due what is due and puts the messages into the outbox. Gives the numbers of both. A task whose booking is not what
+/// it was planned for is left to the planning.
+pub(super) async fn tell(tx: &mut PgConnection, templates: &Templates, now: DateTime<Utc>) -> Result<(usize, usize)> {
+    let sql = format!(
+        "{} where t.state = 'planned' and t.due_at <= $1 order by t.due_at, t.task_id limit $2 for update of t",
+        select(CONFIRMED, "t.property_id")
     );
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
         .bind(now)
@@ -129,9 +144,15 @@ fn way(row: &PgRow, audience: &str) -> Option<(&'static str, Option<String>)> {
 }
 
 fn values(row: &PgRow) -> Values {
+    let due = row.get("due_at");
+    values_of(row, due, due)
+}
+
+/// The values of a message about a task that is due at an instant, and was before at another.
+pub(super) fn values_of(row: &PgRow, due: DateTime<Utc>, former: DateTime<Utc>) -> Values {
     let text = |column: &str| row.get::<Option<String>, _>(column).filter(|v| !v.trim().is_empty());
     let day = |day: NaiveDate| day.format("%-d %B %Y").to_string();
-    let due = row.get::<DateTime<Utc>, _>("due_at").with_timezone(&zone(row.get("time_zone")));
+    let [due, former] = [due, former].map(|at| at.with_timezone(&zone(row.get("time_zone"))));
     let guests = row.get::<Option<i64>, _>("guest_count").map(|n| n.to_string());
     Values::from([
         ("booking_code", text("external_code").unwrap_or_default()),
@@ -141,6 +162,8 @@ fn values(row: &PgRow) -> Values {
         ("check_out_time", row.get("check_out_time")),
         ("due_date", day(due.date_naive())),
         ("due_time", due.format("%H:%M").to_string()),
+        ("former_due_date", day(former.date_naive())),
+        ("former_due_time", former.format("%H:%M").to_string()),
         ("guest_count", guests.unwrap_or_else(|| "an unknown number of".to_owned())),
         ("guest_name", text("guest_name").unwrap_or_else(|| "guest".to_owned())),
         ("nights", row.get::<i64, _>("nights").to_string()),

@@ -16,6 +16,8 @@ pub const PLACEHOLDERS: &[&str] = &[
     "check_out_time",
     "due_date",
     "due_time",
+    "former_due_date",
+    "former_due_time",
     "guest_count",
     "guest_name",
     "nights",
@@ -36,11 +38,17 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "guest_confirmed",
     "guest_feedback",
     "guest_housekeeping",
+    "guest_moved",
     "guest_welcome",
+    "guest_withdrawn",
     "owner_arrival",
+    "owner_moved",
     "owner_request",
     "owner_summary",
-    "staff_task"
+    "owner_withdrawn",
+    "staff_moved",
+    "staff_task",
+    "staff_withdrawn"
 ];
 
 /// A piece of a template.

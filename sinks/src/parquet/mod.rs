@@ -2,6 +2,7 @@
 //! is the contract for those who read it.
 
 mod journal;
+mod rewrite;
 mod spool;
 mod store;
 
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 use tempfile::TempPath;
 
 use self::journal::{Journal, Rows};
+pub use self::rewrite::{Change, Lake, LakeFile};
 use self::spool::Spool;
 use self::store::Store;
 use crate::{Abilities, Kept, Receipt, Sink, Target};

@@ -76,7 +76,7 @@ impl Spool {
         let Some(sorted) = self.sorted()? else { return Ok(()) };
         let run = u32::try_from(self.runs.len()).unwrap_or(u32::MAX);
         let file = temp(folder)?;
-        let mut writer = writer(&self.dataset, &self.schema, file.as_file(), sorted.rows(), folder)?;
+        let mut writer = writer(&self.dataset.key(), &self.schema, file.as_file(), sorted.rows(), folder)?;
         for batch in sorted.batches() {
             let batch = batch?;
             if self.keyed() {
@@ -118,7 +118,7 @@ impl Spool {
             Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
         };
         let file = temp(folder)?;
-        let mut writer = writer(&self.dataset, &schema, file.as_file(), expected, folder)?;
+        let mut writer = writer(&self.dataset.key(), &schema, file.as_file(), expected, folder)?;
         let mut count = 0;
         if let Some(sorted) = last {
             for batch in sorted.batches() {
@@ -231,12 +231,13 @@ fn order(keys: &[Vec<ArrayRef>], last: bool) -> Result<Option<Vec<(u32, u32)>>> 
     Ok(Some(kept.collect()))
 }
 
-fn temp(folder: &Path) -> Result<NamedTempFile> {
+pub(super) fn temp(folder: &Path) -> Result<NamedTempFile> {
     NamedTempFile::new_in(folder).map_err(|e| io_fault("write to", folder, e))
 }
 
-fn writer<'a>(
-    dataset: &Dataset,
+/// A writer of a lake's file, with bloom filters on the keys.
+pub(super) fn writer<'a>(
+    keys: &[&str],
     schema: &SchemaRef,
     file: &'a File,
     expected: usize,
@@ -246,15 +247,15 @@ fn writer<'a>(
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_created_by(concat!("propflow ", env!("CARGO_PKG_VERSION")).to_owned());
-    for key in dataset.key() {
-        let path = ColumnPath::from(key.to_owned());
+    for key in keys {
+        let path = ColumnPath::from((*key).to_owned());
         properties = properties.set_column_bloom_filter_enabled(path.clone(), true);
         properties = properties.set_column_bloom_filter_max_ndv(path, expected.max(1) as u64);
     }
     ArrowWriter::try_new(file, Arc::clone(schema), Some(properties.build())).map_err(|e| failed(folder, e))
 }
 
-fn failed(folder: &Path, error: ParquetError) -> Fault {
+pub(super) fn failed(folder: &Path, error: ParquetError) -> Fault {
     match error {
         ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
             Ok(io) => io_fault("write to", &PathBuf::from(folder), *io),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use catalog::{Blame, Fault, Result, Retry, SafeUrl};
+use futures::TryStreamExt;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 use tempfile::{NamedTempFile, TempPath};
@@ -145,6 +146,32 @@ impl Store {
         }
     }
 
+    /// The paths of all files that lie two folders deep or deeper.
+    pub(super) async fn list(&self) -> Result<Vec<String>> {
+        match self {
+            Store::Local(root) => {
+                let root = root.clone();
+                blocking(move || {
+                    let mut paths = Vec::new();
+                    for top in folders(&root)? {
+                        walk(&root.join(&top), &top, 3, &mut paths)?;
+                    }
+                    Ok(paths)
+                })
+                .await
+            }
+            Store::Remote { store, prefix, url } => {
+                let found: Vec<object_store::ObjectMeta> =
+                    store.list(Some(prefix)).try_collect().await.map_err(|e| remote(url, "", e))?;
+                let path = |meta: &object_store::ObjectMeta| {
+                    let parts = meta.location.prefix_match(prefix)?;
+                    Some(parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
+                };
+                Ok(found.iter().filter_map(path).collect())
+            }
+        }
+    }
+
     /// Removes a file, if it is there.
     pub(super) async fn delete(&self, path: &str) -> Result<()> {
         match self {
@@ -158,6 +185,41 @@ impl Store {
             },
         }
     }
+}
+
+/// The names of the folders in a folder, hidden ones and those that are not there apart.
+fn folders(folder: &Path) -> Result<Vec<String>> {
+    let listed = match std::fs::read_dir(folder) {
+        Ok(listed) => listed,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(io_fault("list", folder, e)),
+    };
+    let mut names = Vec::new();
+    for entry in listed {
+        let entry = entry.map_err(|e| io_fault("list", folder, e))?;
+        if entry.path().is_dir()
+            && let Ok(name) = entry.file_name().into_string()
+            && !name.starts_with('_')
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Adds the files of a folder and, so many levels down, of those in it.
+fn walk(folder: &Path, name: &str, levels: u8, paths: &mut Vec<String>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(|e| io_fault("list", folder, e))? {
+        let entry = entry.map_err(|e| io_fault("list", folder, e))?;
+        let Ok(below) = entry.file_name().into_string() else { continue };
+        let path = format!("{name}/{below}");
+        if entry.path().is_file() {
+            paths.push(path);
+        } else if levels > 0 {
+            walk(&entry.path(), &path, levels - 1, paths)?;
+        }
+    }
+    Ok(())
 }
 
 /// Flushes a temporary file and gives it its name; then the name lasts too.
