@@ -388,7 +388,7 @@ async fn killed_after<F: Future>(future: F, times: usize) -> Option<F::Output> {
 #[tokio::test]
 async fn every_change_reaches_the_contacts_once() {
     for (seed, newer_off) in [(1, false), (2, true)] {
-        let mut options = Options { largest_search: 3, ..Options::default() };
+        let mut options = Options { largest_search: 8, ..Options::default() };
         if newer_off {
             options.not_entitled.push("/Prospects".to_owned());
         }
