@@ -4,6 +4,7 @@
 //! speed depends on the machine, so a person reads the figures.
 
 mod ical;
+mod live;
 mod matching;
 mod rest;
 mod webhooks;
@@ -56,6 +57,12 @@ fn main() -> Result<()> {
         }
         if wanted("rest") {
             rest::run(&bench.propflow, &bench.dir, bench.scale).await?;
+        }
+        if wanted("api") {
+            live::api(scale).await?;
+        }
+        if wanted("live") {
+            live::live(&bench.propflow, &bench.dir, scale).await?;
         }
         if wanted("webhooks") {
             webhooks::webhooks(&bench.propflow, &bench.dir, scale).await?;
