@@ -5,6 +5,7 @@
 
 mod cost;
 mod ical;
+mod live;
 mod matching;
 mod rest;
 mod webhooks;
@@ -62,6 +63,12 @@ fn main() -> Result<ExitCode> {
         }
         if wanted("rest") {
             rest::run(&bench.propflow, &bench.dir, bench.scale).await?;
+        }
+        if wanted("api") {
+            live::api(scale).await?;
+        }
+        if wanted("live") {
+            live::live(&bench.propflow, &bench.dir, scale).await?;
         }
         if wanted("webhooks") {
             webhooks::webhooks(&bench.propflow, &bench.dir, scale).await?;

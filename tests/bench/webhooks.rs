@@ -132,13 +132,13 @@ pub(crate) async fn webhooks(propflow: &Path, dir: &Path, scale: f64) -> Result<
 }
 
 /// The service in a process of its own; killed when dropped.
-struct Serve {
+pub(crate) struct Serve {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Serve {
-    fn start(propflow: &Path, url: &str, home: &Path, arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn start(propflow: &Path, url: &str, home: &Path, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(propflow);
         command.args(["serve", "--listen", "127.0.0.1:0", "--specs"]).arg(home.join("specs")).args(arguments);
         command.env("DATABASE_URL", url).stdout(Stdio::piped()).stdin(Stdio::null());
@@ -180,7 +180,7 @@ fn request(secret: &SecretRef, id: &str, body: &str) -> Result<Vec<u8>> {
 }
 
 /// Reads one answer and gives its status.
-async fn answer(stream: &mut TcpStream) -> Result<u16> {
+pub(crate) async fn answer(stream: &mut TcpStream) -> Result<u16> {
     let mut seen = Vec::with_capacity(512);
     let mut buffer = [0; 2048];
     loop {

@@ -94,7 +94,8 @@ impl Desk {
 
     async fn drain(&self) {
         let options = outbox::Options { parallel: 1, drain: true };
-        let work = outbox::work(&self.db.pool, &self.couriers, options, &CancellationToken::new());
+        let never = CancellationToken::new();
+        let work = outbox::work(&self.db.pool, &self.couriers, options, &never);
         tokio::select! { done = work => done.unwrap(), () = self.ended() => {} }
     }
 
@@ -102,7 +103,7 @@ impl Desk {
     async fn die(&self, place: Place) {
         *self.steps.next.lock().unwrap() = Some((place, None));
         tokio::select! {
-            done = outbox::attempt(&self.db.pool, &self.couriers, None) => _ = done.unwrap(),
+            done = outbox::attempt(&self.db.pool, &self.couriers, None) => { done.unwrap(); }
             () = self.ended() => {}
         }
         self.steps.next.lock().unwrap().take();

@@ -257,7 +257,8 @@ impl Work<'_> {
             lane: contact.id.to_string(),
             kind: kind.to_owned(),
             payload,
-            dedupe_key: format!("contact/{}/{}/{kind}/{}", contact.id, contact.version, self.messages.len()),
+            // Each is one of a kind: what has to be said again, for instance because a person has decided so, is no repetition.
+            dedupe_key: format!("contact/{}/{kind}/{}", contact.id, Uuid::now_v7()),
             run_after: self.now,
         };
         self.messages.extend(outbox::put(&mut self.tx, &message, self.now).await?);

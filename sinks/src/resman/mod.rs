@@ -142,7 +142,15 @@ impl Courier for ResMan {
         }
         let found = match &lead.prospect_id {
             Some(id) => self.find(&lead.property_id, &[("ProspectID", id)]).await?,
-            None => self.search(&lead).await?,
+            None => {
+                let found = self.search(&lead).await?;
+                let made = if message.kind == "lead_create" && found.is_empty() {
+                    self.made(&lead, message.created_at).await?
+                } else {
+                    Vec::new()
+                };
+                found.into_iter().chain(made).collect()
+            }
         };
         let held = found.iter().filter_map(|p| p.held(lead.person_id.as_deref()));
         let values = held.map(serde_json::to_value).collect::<serde_json::Result<_>>();
@@ -179,15 +187,7 @@ impl ResMan {
             }
         }
         if kind == "lead_create" && lead.event.is_none() {
-            lead.event = Some(Event {
-                kind: EventKind::WebContact,
-                // The same at each try, by which the event of an earlier one is known.
-                at: asked_at,
-                reason: None,
-                comments: None,
-                agent_id: None,
-                event_id: None,
-            });
+            lead.event = Some(first_contact(asked_at));
         }
         if let Some(done) = self.done(kind, &mut lead).await? {
             return Ok(reply(&done));
@@ -246,6 +246,16 @@ impl ResMan {
         }
         found.retain(|p| p.main().is_some_and(|main| main.is(person)));
         found.sort_by_key(|p| p.main().is_some_and(answer::Person::is_lost));
+        Ok(found)
+    }
+
+    /// The lead that an earlier try made, when the office has since replaced all by which the person could be found: it has
+    /// the name, and the very event that we brought.
+    async fn made(&self, lead: &Lead, asked_at: DateTime<Utc>) -> Result<Vec<Prospect>> {
+        let event = lead.event.clone().unwrap_or_else(|| first_contact(asked_at));
+        let name = [("FirstName", lead.person.first_name.as_str()), ("LastName", lead.person.last_name.as_str())];
+        let mut found = self.find(&lead.property_id, &name).await?;
+        found.retain(|p| p.events.iter().any(|e| e.is(&event)));
         Ok(found)
     }
 
@@ -327,6 +337,12 @@ impl ResMan {
         answer::succeeded(&body).map_err(|f| f.at(format!("`{method}`")))?;
         Ok(body)
     }
+}
+
+/// What stands for the first contact when nothing was said. Its time is the same at each try, so that the event of an
+/// earlier one is known again.
+fn first_contact(at: DateTime<Utc>) -> Event {
+    Event { kind: EventKind::WebContact, at, reason: None, comments: None, agent_id: None, event_id: None }
 }
 
 /// Takes over what ResMan knows the lead by.
