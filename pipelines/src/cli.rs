@@ -21,7 +21,7 @@ use crate::progress::{Observer, Silent};
 use crate::render::Format;
 use crate::run::{Summary, run};
 use crate::show::{self, Bars};
-use crate::{books, demo, docs, map, matching, privacy, service, services, simulate, sql, worker};
+use crate::{books, demo, docs, enrich, map, matching, privacy, service, services, simulate, sql, worker};
 
 /// Keeps property management, booking channels, a leasing chatbot and an analytics lake in agreement.
 #[derive(Debug, Parser)]
@@ -120,6 +120,8 @@ enum Command {
     },
     /// Find the records of one person in files
     Match(matching::Options),
+    /// Read conversations of a file: summary, topics, mood and what the renter wants, as JSON lines
+    Enrich(enrich::Options),
     /// Ask the lake, files or the database in SQL
     Sql(sql::Options),
     /// Show the latest runs, or one of them in full
@@ -340,6 +342,10 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             print_summary(out, &summary, began, common.json)
         }
         Command::Match(options) => matching::run(&options, common.json, common.quiet, out).await,
+        Command::Enrich(options) => {
+            enrich::run(&options, common.quiet, out)?;
+            Ok(End::Done)
+        }
         Command::Sql(mut options) => {
             if common.json {
                 options.format = Format::Json;

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use catalog::store::pg::fault;
 use catalog::store::runs::Status;
-use catalog::{Fault, Result};
+use catalog::{Env, Fault, Result};
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
+use transforms::text::Enricher;
 use uuid::Uuid;
 
 use crate::app::{App, Asked, Database};
-use crate::contacts::{Contacts, telling};
+use crate::contacts::{Contacts, enrichment, remote, telling};
 use crate::inbox::{self, Connections};
 use crate::jobs::{self, Handler, Job, Outcome, Schedules, Task};
 use crate::outbox::{self, Couriers};
@@ -52,6 +53,8 @@ pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &
     let plans = app.sound_plans().await?;
     let settling = plans.clone();
     let templates = Templates::load(app.specs.as_deref())?;
+    let reader = Env { clock: app.clock.clone(), ..Env::default() };
+    let enricher = remote::from_environment(&reader, |name| std::env::var(name).ok())?;
     let connections = Connections::new(app.clone(), app.world(Some(database)));
     let runner = Arc::new(Runner { app: app.clone(), database: database.clone(), connections });
     let timetable = Arc::new(Timetable { plans, database: database.clone() });
@@ -67,6 +70,7 @@ pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &
         let polled = poll::each_once(app, database, &settling, stop).await;
         telling::tell(&Contacts::new(database.pool.clone(), app.clock.clone())).await?;
         services::turn(&database.pool, &templates, app.clock.now()).await?;
+        enrichment::turn(&database.pool, &*enricher, &*app.clock).await?;
         // Jobs and services put messages into the outbox, so it is emptied behind them.
         outbox::work(&database.pool, &couriers, carrying, stop).await?;
         return polled;
@@ -81,11 +85,14 @@ pub async fn work(app: &App, database: &Arc<Database>, options: Options, stop: &
     let settle = async {
         tokio::select! { () = settle_when_due(app, &settling, &templates, database) => {}, () = ended.cancelled() => {} }
     };
+    let read = async {
+        tokio::select! { () = enrich_when_said(app, &*enricher, database) => {}, () = ended.cancelled() => {} }
+    };
     let house = inbox::work::keep_house(app, database, options.deliveries_kept, &ended);
     let polls = async {
         tokio::select! { () = poll::keep(app, database, &settling, stop) => {}, () = ended.cancelled() => {} }
     };
-    let (end, (), (), ()) = tokio::join!(work, settle, house, polls);
+    let (end, (), (), (), ()) = tokio::join!(work, settle, read, house, polls);
     end
 }
 
@@ -112,6 +119,21 @@ async fn settle_when_due(app: &App, plans: &[Plan], templates: &Templates, datab
         }
     }
 }
+
+/// Reads what people said, apart from the settling: a model far away may take a while. Never ends, as above.
+async fn enrich_when_said(app: &App, enricher: &dyn Enricher, database: &Database) {
+    let mut turns = tokio::time::interval(ENRICH_EVERY);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        if let Err(fault) = enrichment::turn(&database.pool, enricher, &*app.clock).await {
+            tracing::error!(error = fault.chain(), "conversations could not be read");
+        }
+    }
+}
+
+/// How often a worker looks for new words.
+const ENRICH_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How often a worker looks for properties that are due.
 const SETTLE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);

@@ -9,6 +9,7 @@ pub mod model;
 pub mod models;
 mod session;
 pub mod settle;
+pub mod text;
 
 pub use model::{Inputs, Model, Output, SliceInfo, run};
 pub use session::{session, session_with};

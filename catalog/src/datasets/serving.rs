@@ -251,6 +251,33 @@ pub const QUERIES: &[Query] = &[
         sql: include_str!("../../views/owner_statement.sql"),
         lake: false,
     },
+    Query {
+        name: "lead_scores",
+        about: "How promising each lead is, 0 to 100, with the parts of the score and the reasons in words.",
+        columns: &[
+            ("contact_id", "the contact", false),
+            ("property_id", "the operator's property", false),
+            ("first_name", "given name", true),
+            ("last_name", "family name", true),
+            ("status", "where the person stands", false),
+            ("score", "0 to 100: the sum of the six parts, limited by the status", false),
+            ("completeness", "0 to 15: names, e-mail address, phone, known wishes", false),
+            ("intent", "0 to 30: a tour asked for, a move that is near", false),
+            ("engagement", "0 to 15: messages, questions, days", false),
+            ("recency", "0 to 15: halved about every ten days since the last word", false),
+            ("fit", "0 to 15: whether an available unit fits; 7 while nobody knows", false),
+            ("sentiment", "0 to 10: the mood; 5 while nobody knows", false),
+            ("fitting_units", "available units that fit the wishes; null while nobody knows", false),
+            ("at_most", "the most that the status allows; null is no limit", false),
+            ("reasons", "the parts in words", false),
+            ("conversation_summary", "what the conversations say, in a few sentences", true),
+            ("last_interaction", "the last time that we heard from the person", false),
+            ("interaction_count", "how often we did", false),
+            ("scored_at", "when the score was computed", false),
+        ],
+        sql: include_str!("../../views/lead_scores.sql"),
+        lake: false,
+    },
 ];
 
 impl View {

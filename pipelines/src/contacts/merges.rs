@@ -387,6 +387,16 @@ fn survive(keep: &mut Contact, spare: &Contact, strategy: Strategy) {
         (Some(a), Some(b)) if a != *b => Some(format!("{a}\n\n{b}")),
         (a, b) => a.or_else(|| b.clone()),
     };
+    // What either side has confirmed holds for both.
+    let confirmed: Vec<(String, Value)> = spare.preferences["wishes"].as_object().into_iter().flatten()
+        .filter(|(name, wish)| wish["confirmed"] == true && keep.preferences["wishes"][name.as_str()]["confirmed"] != true)
+        .map(|(name, wish)| (name.clone(), wish.clone())).collect();
+    for (name, wish) in confirmed {
+        if !keep.preferences["wishes"].is_object() {
+            keep.preferences["wishes"] = json!({});
+        }
+        keep.preferences["wishes"][name] = wish;
+    }
     for (mine, theirs) in [(&mut keep.preferences, &spare.preferences), (&mut keep.enrichment, &spare.enrichment)] {
         for (key, value) in theirs.as_object().into_iter().flatten() {
             if mine.get(key).is_none_or(Value::is_null) {

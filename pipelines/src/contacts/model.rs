@@ -347,6 +347,8 @@ pub struct Preferences {
     pub contact_frequency: Option<String>,
     /// Whether all of it is unwanted.
     pub opt_out: Option<bool>,
+    /// Wishes that the person has confirmed, by name; null takes a confirmation back. No conversation changes them.
+    pub wishes: Option<Map<String, Value>>,
 }
 
 /// The canonical form of what a person typed.
@@ -398,6 +400,7 @@ pub fn clean(patch: &Patch, region: &str) -> Result<Clean> {
     if let Some(preferences) = &patch.preferences {
         check_word("communication_method", preferences.communication_method.as_deref(), &["email", "phone", "text"])?;
         check_word("contact_frequency", preferences.contact_frequency.as_deref(), &["immediate", "daily", "weekly"])?;
+        preferences.wishes.as_ref().map_or(Ok(()), super::enrichment::check)?;
     }
     Ok(Clean { values })
 }

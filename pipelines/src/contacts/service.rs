@@ -16,7 +16,7 @@ use transforms::matching::Decision;
 use uuid::Uuid;
 
 use super::identity::{self, Rules};
-use super::merges;
+use super::{enrichment, merges};
 use super::model::{Clean, Contact, LONGEST_TEXT, Patch, Source, Status, Strategy, clean};
 use super::store::{self, Deed};
 
@@ -361,6 +361,7 @@ impl Contacts {
         }
         check_interaction(new.interaction.as_ref())?;
         let mut work = self.begin().await?;
+        let now = work.now;
         let mut fresh = blank(&new.property_id, source, work.now);
         apply(&mut fresh, &clean, &new.patch, source, work.now);
         super::inbound::keep_opt_outs(&mut work, &mut fresh).await?;
@@ -392,7 +393,10 @@ impl Contacts {
                     matched_contact_id: Some(after.id),
                     confidence: Some(known.scored.probability),
                     review: false,
-                    enrichment_data: after.enrichment,
+                    enrichment_data: match after.enrichment.as_object().is_some_and(|e| e.is_empty()) {
+                        true => enrichment::at_once(new.interaction.as_ref(), &self.region, now),
+                        false => after.enrichment,
+                    },
                     version: after.version,
                     messages: Vec::new(),
                 }
@@ -412,7 +416,7 @@ impl Contacts {
                     matched_contact_id: other.as_ref().map(|m| m.contact.id),
                     confidence: other.as_ref().map(|m| m.scored.probability),
                     review: other.is_some(),
-                    enrichment_data: fresh.enrichment,
+                    enrichment_data: enrichment::at_once(new.interaction.as_ref(), &self.region, now),
                     version: fresh.version,
                     messages: Vec::new(),
                 }
@@ -692,6 +696,9 @@ fn preferences(contact: &mut Contact, patch: &Patch) {
     }
     if let Some(frequency) = &given.contact_frequency {
         contact.preferences["contact_frequency"] = json!(frequency);
+    }
+    if let Some(wishes) = &given.wishes {
+        enrichment::confirm(contact, wishes);
     }
     if given.opt_out == Some(true) {
         OptOut::All.apply(contact);

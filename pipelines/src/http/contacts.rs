@@ -143,6 +143,9 @@ pub(super) struct Preferences {
     contact_frequency: Option<String>,
     /// `true`: nothing more, by any way. `false` takes nothing back; `opt-in` does.
     opt_out: Option<bool>,
+    /// Wishes that the person has confirmed, such as `{"bedrooms": {"min": 2, "max": 2}}`, in the form of
+    /// `preferences_extracted`; conversations do not change them. Null takes a confirmation back.
+    wishes: Option<serde_json::Map<String, Value>>,
 }
 
 impl From<Preferences> for model::Preferences {
@@ -151,6 +154,7 @@ impl From<Preferences> for model::Preferences {
             communication_method: p.communication_method,
             contact_frequency: p.contact_frequency,
             opt_out: p.opt_out,
+            wishes: p.wishes,
         }
     }
 }
