@@ -65,12 +65,8 @@ impl Desk {
             observer: Arc::new(Silent),
         };
         let couriers = Couriers::new(&app, db.pool.clone());
-        let steps = Arc::new(Steps {
-            inner: courier,
-            next: Mutex::default(),
-            ended: Notify::new(),
-            hold: Mutex::default(),
-        });
+        let steps =
+            Arc::new(Steps { inner: courier, next: Mutex::default(), ended: Notify::new(), hold: Mutex::default() });
         couriers.insert("resman", "resman", steps.clone()).await;
         let contacts = Contacts::new(db.pool.clone(), Arc::new(clock.clone()));
         let property = simulator.with_world(|w| w.properties[0].id.clone());
@@ -271,7 +267,8 @@ impl Story {
             6..8 => self.office(n, step, None),
             8 => {
                 let trouble = if self.rng.random_bool(0.5) { Misbehaviour::CutBody } else { Misbehaviour::Malformed };
-                let path = if self.rng.random_bool(0.7) { "MITS/PostLeadManagement4_0" } else { "MITS/SearchProspects" };
+                let path =
+                    if self.rng.random_bool(0.7) { "MITS/PostLeadManagement4_0" } else { "MITS/SearchProspects" };
                 self.desk.simulator.misbehave(Rule::on(path, trouble).times(2));
             }
             9 | 10 => {
@@ -330,9 +327,9 @@ impl Story {
     fn office(&mut self, n: usize, step: usize, between: Option<&'static str>) {
         let desk = &self.desk;
         let field = between.unwrap_or(["email", "email", "phone"][self.rng.random_range(0..3)]);
-        let id = desk.simulator.with_world(|w| {
-            w.leads.all.iter().find(|l| l.people[0].first_name == FIRST[n]).map(|l| l.id.clone())
-        });
+        let id = desk
+            .simulator
+            .with_world(|w| w.leads.all.iter().find(|l| l.people[0].first_name == FIRST[n]).map(|l| l.id.clone()));
         let Some(id) = id else { return };
         let (raw, value) = match field {
             "email" => (format!("Office.{step}@mail.example"), format!("office.{step}@mail.example")),
@@ -390,7 +387,11 @@ impl Story {
                 if open.iter().any(|(_, of, at)| of == id && at == field) {
                     assert_ne!(values[0], values[1], "seed {seed}: what is there to decide?");
                 } else {
-                    assert_eq!(values[0], values[1], "seed {seed}: both sides agree about the {field} of {}", FIRST[*n]);
+                    assert_eq!(
+                        values[0], values[1],
+                        "seed {seed}: both sides agree about the {field} of {}",
+                        FIRST[*n]
+                    );
                 }
                 if field == "status" {
                     continue;

@@ -123,7 +123,11 @@ pub const QUERIES: &[Query] = &[
             ("bookings", "number of bookings, cancelled ones too", false),
             ("stays", "number of stays that were not called off", false),
             ("nights", "their nights", false),
-            ("revenue", "what they brought, as an object of currency to amount: the host's payout, else the total", false),
+            (
+                "revenue",
+                "what they brought, as an object of currency to amount: the host's payout, else the total",
+                false,
+            ),
             ("first_check_in", "first arrival", false),
             ("last_check_out", "last departure", false),
             ("last_stay", "arrival of the latest stay that has begun", false),

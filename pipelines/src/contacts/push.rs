@@ -203,7 +203,8 @@ impl Contacts {
         if !foreign {
             outcome.held.clone_from(&values);
         }
-        let moot = |outcome: Outcome| Ok(Step::Moot { reply: Some(reply), outcome: Outcome { posted: false, ..outcome } });
+        let moot =
+            |outcome: Outcome| Ok(Step::Moot { reply: Some(reply), outcome: Outcome { posted: false, ..outcome } });
         let open = |field: &str| prepared.undecided.iter().any(|f| f == field);
         // What is not said stays as it is in ResMan, but names have to be said.
         let person = &mut lead.person;

@@ -16,9 +16,9 @@ use transforms::matching::Decision;
 use uuid::Uuid;
 
 use super::identity::{self, Rules};
-use super::{enrichment, merges};
 use super::model::{Clean, Contact, LONGEST_TEXT, Patch, Source, Status, Strategy, clean};
 use super::store::{self, Deed};
+use super::{enrichment, merges};
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::time::Instant;
 
+use catalog::store::pg::fault;
 use catalog::{Fault, Result};
+use fixtures::chatbot::{self, Bot};
 use fixtures::resman::Simulator;
 use serde_json::{Value, json};
 
@@ -12,6 +14,10 @@ use super::house::{House, Listener, key, until};
 use super::{Scene, ask};
 use crate::cli::print;
 use crate::http::caller::Role;
+
+/// Conversations of the simulated chatbot.
+const CHATS: usize = 6;
+const SEED: u64 = 7;
 
 /// Who uses the API in the demo.
 struct Desk<'a> {
@@ -32,6 +38,7 @@ pub(super) async fn play(scene: &Scene<'_>, house: &House, resman: &Simulator, o
     };
     let mut live = Listener::connect(house, &desk.staff, "contacts,merges,conflicts").await?;
     let property = resman.with_world(|w| w.properties[0].id.clone());
+    conversations(scene, &desk, resman, &property, out).await?;
 
     // Somebody new.
     let rosa = person(&property, "Rosa", "Quill", "rosa.quill@mail.example", "+1 251 555 0188");
@@ -136,6 +143,49 @@ pub(super) async fn play(scene: &Scene<'_>, house: &House, resman: &Simulator, o
     ask(scene, out, "What is on record about her?", None, HISTORY).await
 }
 
+/// Renters talk to the chatbot; what they want is read out of their words and becomes a score.
+async fn conversations(
+    scene: &Scene<'_>,
+    desk: &Desk<'_>,
+    resman: &Simulator,
+    property: &str,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let chats = chatbot::conversations(SEED, CHATS, scene.app.clock.now());
+    let bot = Bot::new(&desk.house.url, &desk.bot)?;
+    let mut said = 0;
+    for chat in &chats {
+        bot.talk(chat, property).await?;
+        said += chat.lines.len();
+    }
+    let failed = |e| fault("cannot read the leads' scores", e);
+    let (_, took) = until("the conversations to be read and scored", async || {
+        let scored: i64 =
+            sqlx::query_scalar("select count(*) from serving.lead_scores where conversation_summary is not null")
+                .fetch_one(&scene.database.pool)
+                .await
+                .map_err(failed)?;
+        Ok((scored >= CHATS as i64).then_some(()))
+    })
+    .await?;
+    let known = |email: &str| {
+        resman.with_world(|w| w.leads.all.iter().filter(|l| l.people[0].email.as_deref() == Some(email)).count())
+    };
+    until("ResMan to have every renter", async || Ok(chats.iter().all(|c| known(&c.renter.email) > 0).then_some(())))
+        .await?;
+    if chats.iter().any(|c| known(&c.renter.email) != 1) {
+        return Err(Fault::us("a renter is in ResMan twice"));
+    }
+    print(
+        out,
+        format_args!(
+            "{CHATS} renters said {said} things; all are in ResMan once, and read and scored {} behind the last word.",
+            millis(took)
+        ),
+    )?;
+    ask(scene, out, "Whom should the office call first, and why?", None, SCORES).await
+}
+
 fn person(property: &str, first: &str, last: &str, email: &str, phone: &str) -> Value {
     json!({ "contact_data": {
         "first_name": first, "last_name": last, "email": email, "phone": phone, "property_id": property, "source": "chatbot",
@@ -177,6 +227,10 @@ impl Desk<'_> {
         if status.is_success() { Ok(body) } else { Err(Fault::us(format!("the service answered {status}: {body}"))) }
     }
 }
+
+const SCORES: &str = "\
+select first_name, score, intent, engagement, recency, fit, completeness, fitting_units as units, conversation_summary as summary \
+from serving.lead_scores where conversation_summary is not null order by score desc, first_name limit 6";
 
 const HISTORY: &str = "\
 select h.version, h.field, h.source, h.rule from sync.contact_history h join sync.contacts c on c.id = h.contact_id \

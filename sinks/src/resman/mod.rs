@@ -200,7 +200,9 @@ impl ResMan {
             Err(fault) if first && fault.message.to_ascii_lowercase().contains("already exist") => {
                 // Whoever has looked right before knows that the lead which stands there is somebody else's.
                 if lead.searched {
-                    return Err(fault.hint("ResMan has a lead with this e-mail address or phone that is another contact's."));
+                    return Err(
+                        fault.hint("ResMan has a lead with this e-mail address or phone that is another contact's.")
+                    );
                 }
                 let known = self.search(&lead).await?.into_iter().next().ok_or(fault)?;
                 adopt(&mut lead, &known, kind);
