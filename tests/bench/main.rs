@@ -57,8 +57,11 @@ fn main() -> Result<()> {
         if wanted("rest") {
             rest::run(&bench.propflow, &bench.dir, bench.scale).await?;
         }
-        if wanted("webhooks") {
-            webhooks::webhooks(&bench.propflow, &bench.dir, scale).await?;
+        if only.as_deref() == Some("quota") {
+            rest::limits(&bench.propflow, &bench.dir).await?;
+        }
+        if wanted("webhooks") || only.as_deref() == Some("live") {
+            webhooks::webhooks(&bench.propflow, &bench.dir, scale, only.as_deref() == Some("live")).await?;
         }
         Ok(())
     });
