@@ -121,12 +121,7 @@ const RATE: u32 = 100;
 
 /// At a steady rate, with the worker in the same process: how long until a delivery stands in what readers see, settled
 /// with all others of its property.
-async fn live(
-    serve: &impl Fn(&[&str]) -> Result<Serve>,
-    pool: &PgPool,
-    secret: &SecretRef,
-    scale: f64,
-) -> Result<()> {
+async fn live(serve: &impl Fn(&[&str]) -> Result<Serve>, pool: &PgPool, secret: &SecretRef, scale: f64) -> Result<()> {
     sqlx::query("delete from ops.deliveries").execute(pool).await?;
     let count = (f64::from(RATE) * 60.0 * scale).max(200.0) as u64;
     let tick = Duration::from_secs(1) / RATE;
@@ -209,7 +204,8 @@ async fn live(
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let there: i64 = sqlx::query_scalar("select count(*) from serving.bookings").fetch_one(pool).await?;
-    let runs: i64 = sqlx::query_scalar("select count(*) from ops.runs where trigger = 'webhook'").fetch_one(pool).await?;
+    let runs: i64 =
+        sqlx::query_scalar("select count(*) from ops.runs where trigger = 'webhook'").fetch_one(pool).await?;
     say(&format!(
         "  ours    at {RATE} a second for {} s, from sending until it is seen in serving.bookings: {} watched, p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms, {late} never seen (asked: p99 below 1000 ms)",
         count / u64::from(RATE),

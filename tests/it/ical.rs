@@ -766,7 +766,10 @@ impl Stretches {
 
     fn nights(&self, stretches: impl Iterator<Item = (NaiveDate, NaiveDate)>) -> BTreeSet<NaiveDate> {
         let today = self.today();
-        stretches.flat_map(|(from, until)| from.iter_days().take_while(move |d| *d < until)).filter(|d| *d >= today).collect()
+        stretches
+            .flat_map(|(from, until)| from.iter_days().take_while(move |d| *d < until))
+            .filter(|d| *d >= today)
+            .collect()
     }
 
     fn told(&self) -> BTreeSet<NaiveDate> {
@@ -788,7 +791,8 @@ impl Stretches {
             })
             .collect();
         let listed: Vec<&str> = listed.iter().map(String::as_str).collect();
-        let product = if self.rotates { "-//HomeAway.com, Inc.//EN" } else { "-//Airbnb Inc//Hosting Calendar 1.0//EN" };
+        let product =
+            if self.rotates { "-//HomeAway.com, Inc.//EN" } else { "-//Airbnb Inc//Hosting Calendar 1.0//EN" };
         let feed = Feed::read(calendar(product, &listed).as_bytes(), &rules()).unwrap();
         let (state, rows) = diff(&self.state, &feed, self.now);
         self.state = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();

@@ -182,9 +182,8 @@ pub fn diff(previous: &FeedState, feed: &Feed, now: DateTime<Utc>) -> (FeedState
     let before = previous.known.values().filter(|k| coming(k)).count();
     // What is there counts by what it was, and what is new by what it is.
     let stretches = groups.iter().flat_map(|g| &g.stretches);
-    let found = stretches
-        .filter(|s| matches!(s.fate, Fate::Here { .. }) && coming(s.before.unwrap_or(&s.known)))
-        .count();
+    let found =
+        stretches.filter(|s| matches!(s.fate, Fate::Here { .. }) && coming(s.before.unwrap_or(&s.known))).count();
     let empty = feed.items.is_empty() && feed.unreadable.is_empty();
     let shrunken = before >= FEW && found * 2 < before;
     let trust = match () {
