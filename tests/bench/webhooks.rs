@@ -123,6 +123,13 @@ const RATE: u32 = 100;
 /// with all others of its property.
 async fn live(serve: &impl Fn(&[&str]) -> Result<Serve>, pool: &PgPool, secret: &SecretRef, scale: f64) -> Result<()> {
     sqlx::query("delete from ops.deliveries").execute(pool).await?;
+    // Without its property a booking waits, and nothing is settled.
+    sqlx::query(
+        "insert into sync.listing_map (connection, listing_id, property_id) \
+         select 'intake', 'P-' || n, 'P-' || n from generate_series(0, 199) n on conflict do nothing",
+    )
+    .execute(pool)
+    .await?;
     let count = (f64::from(RATE) * 60.0 * scale).max(200.0) as u64;
     let tick = Duration::from_secs(1) / RATE;
 
