@@ -36,6 +36,11 @@ impl Issued {
 pub trait Issuer: Send + Sync {
     /// Fetches a new token.
     async fn issue(&self) -> Result<Issued>;
+
+    /// Whether the vendor gives a few tokens only, so that one that is refused is not replaced whenever that happens.
+    fn counted(&self) -> bool {
+        true
+    }
 }
 
 /// The keeper of tokens. One implementation lives in this process and serves one-off copies; the other lives in
@@ -52,6 +57,35 @@ pub trait Tokens: Send + Sync + Debug {
     /// # Errors
     /// When the vendor gives no token, and from then on without asking it until the time it named is over.
     async fn get(&self, key: &str, refused: Option<&SecretString>, issuer: &dyn Issuer) -> Result<SecretString>;
+
+    /// What is kept under a key, however old it is. Not for a key whose token is just being fetched by the caller.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    async fn kept(&self, key: &str) -> Result<Option<SecretString>>;
+
+    /// Keeps a token in place of what was there. A refusal is forgotten: whoever brings a new token has mended its cause.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    async fn keep(&self, key: &str, issued: &Issued) -> Result<()>;
+
+    /// Forgets the tokens of a connection that its vendor does not let in any more, and, where connections have a ledger,
+    /// stops it.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    async fn end(&self, connector: &str, connection: &str, reason: &str) -> Result<()>;
+}
+
+/// The key of a connection's access token.
+pub fn key(connector: &str, connection: &str) -> String {
+    format!("{connector}/connection/{connection}")
+}
+
+/// The key of what access tokens under another key are made of.
+pub fn grant_key(key: &str) -> String {
+    format!("{key}/grant")
 }
 
 /// How long after a refused token was replaced no other one is: four in a day, and one for the end of its life.
@@ -75,6 +109,13 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// A token that somebody brought.
+    pub fn given(issued: &Issued, now: DateTime<Utc>) -> Self {
+        let mut kept = Self::default();
+        kept.learn(None, &Ok(issued.clone()), now);
+        kept
+    }
+
     /// What to do for a caller: give a token, refuse, or (`None`) ask the vendor.
     pub fn decide(&self, refused: Option<&SecretString>, now: DateTime<Utc>) -> Option<Result<SecretString>> {
         let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
@@ -137,6 +178,11 @@ impl LocalTokens {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, kept: std::sync::Mutex::default() }
     }
+
+    fn slot(&self, key: &str) -> Slot {
+        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(key.to_owned()).or_default().clone()
+    }
 }
 
 impl Default for LocalTokens {
@@ -148,18 +194,33 @@ impl Default for LocalTokens {
 #[async_trait]
 impl Tokens for LocalTokens {
     async fn get(&self, key: &str, refused: Option<&SecretString>, issuer: &dyn Issuer) -> Result<SecretString> {
-        let slot = {
-            let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry(key.to_owned()).or_default().clone()
-        };
+        let slot = self.slot(key);
         // The lock is held while the vendor is asked: callers behind it find what it gave.
         let mut kept = slot.lock().await;
+        kept.replaced_at = kept.replaced_at.filter(|_| issuer.counted());
         if let Some(decided) = kept.decide(refused, self.clock.now()) {
             return decided;
         }
         let issued = issuer.issue().await;
         kept.learn(refused, &issued, self.clock.now());
         issued.map(|issued| issued.token)
+    }
+
+    async fn kept(&self, key: &str) -> Result<Option<SecretString>> {
+        Ok(self.slot(key).lock().await.token.clone())
+    }
+
+    async fn keep(&self, key: &str, issued: &Issued) -> Result<()> {
+        *self.slot(key).lock().await = Kept::given(issued, self.clock.now());
+        Ok(())
+    }
+
+    async fn end(&self, connector: &str, connection: &str, _: &str) -> Result<()> {
+        let key = key(connector, connection);
+        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&grant_key(&key));
+        all.remove(&key);
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 use catalog::Entry;
 
 pub mod airbnb;
+mod authority;
 mod emit;
 pub mod guesty;
 pub mod hostaway;
@@ -21,6 +22,7 @@ pub mod source;
 pub mod vrbo;
 pub mod webhook;
 
+pub use authority::Authority;
 pub use catalog::http;
 pub use source::{Event, Read, Request, Source, Stream, guarded};
 pub use webhook::{Decoded, Delivery, Refused, Webhook};

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
+use crate::authority::Authority;
 use crate::webhook::Webhook;
 
 /// A system outside, opened with its settings.
@@ -36,6 +37,11 @@ pub trait Source: Send + Sync {
 
     /// How deliveries of this connection are checked and understood, when the vendor sends any.
     fn webhook(&self) -> Option<&dyn Webhook> {
+        None
+    }
+
+    /// The authorisation by the account's owner that this connection rests on, when it rests on one.
+    fn authority(&self) -> Option<&Authority> {
         None
     }
 

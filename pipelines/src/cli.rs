@@ -21,7 +21,7 @@ use crate::progress::{Observer, Silent};
 use crate::render::Format;
 use crate::run::{Summary, run};
 use crate::show::{self, Bars};
-use crate::{books, demo, docs, enrich, map, matching, privacy, service, services, simulate, sql, worker};
+use crate::{authorise, books, demo, docs, enrich, map, matching, privacy, service, services, simulate, sql, worker};
 
 /// Keeps property management, booking channels, a leasing chatbot and an analytics lake in agreement.
 #[derive(Debug, Parser)]
@@ -145,6 +145,8 @@ enum Command {
     Keys(service::KeysCommand),
     /// Show what vendors sent, and what became of it
     Deliveries(service::DeliveriesOptions),
+    /// Let the owner of a vendor's account authorise a connection (OAuth 2.0)
+    Authorise(authorise::Options),
     /// Show connections that were stopped, stop or purge one, or let one be used again
     #[command(args_conflicts_with_subcommands = true)]
     Connections {
@@ -379,6 +381,13 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
         Command::Deliveries(options) => {
             with_database(&app, async |database| {
                 service::deliveries(database, &options, common.json, &mut io::stdout()).await
+            })
+            .await
+        }
+        Command::Authorise(options) => {
+            with_database(&app, async |database| {
+                let input = io::BufReader::new(io::stdin());
+                authorise::authorise(&app, database, &options, input, &mut io::stdout(), stop).await
             })
             .await
         }

@@ -1,6 +1,7 @@
 //! Pipelines: the one crate that knows the others. It plans, runs, schedules and shows.
 
 pub mod app;
+pub mod authorise;
 pub mod backfill;
 pub mod books;
 pub mod cli;

@@ -70,8 +70,12 @@ fn main() -> Result<ExitCode> {
         if wanted("live") {
             live::live(&bench.propflow, &bench.dir, scale).await?;
         }
-        if wanted("webhooks") {
-            webhooks::webhooks(&bench.propflow, &bench.dir, scale).await?;
+        if wanted("quota") {
+            rest::limits(&bench.propflow, &bench.dir).await?;
+        }
+        if wanted("webhooks") || wanted("arrival") {
+            let only_arrival = only.as_deref() == Some("arrival");
+            webhooks::webhooks(&bench.propflow, &bench.dir, scale, only_arrival).await?;
         }
         Ok(())
     });

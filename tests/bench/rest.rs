@@ -184,6 +184,12 @@ pub(crate) async fn run(propflow: &Path, dir: &Path, scale: f64) -> Result<()> {
     bench.postgres(&simulator, records).await?;
     bench.parquet(&simulator, records).await?;
     drop(simulator);
+    Ok(())
+}
+
+/// What does not depend on how fast the machine is: the quota that is kept, and the pages that a kill costs.
+pub(crate) async fn limits(propflow: &Path, dir: &Path) -> Result<()> {
+    let bench = Rest { propflow: propflow.to_owned(), dir: dir.to_owned(), source: String::new() };
     bench.quota().await?;
     bench.killed().await
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use catalog::{Clock, SecretRef, SystemClock};
+use chrono::Days;
 use connectors::webhook::sign;
 use pipelines::embedded::{Durability, PrivatePostgres, scratch};
 use pipelines::show::thousands;
@@ -26,7 +27,7 @@ const REPEATED: u64 = 50;
 const SECRET: &str = "whsec_cHJvcGZsb3cgYmVuY2ggc2lnbnMgd2l0aCB0aGlz";
 
 /// Runs the figures.
-pub(crate) async fn webhooks(propflow: &Path, dir: &Path, scale: f64) -> Result<()> {
+pub(crate) async fn webhooks(propflow: &Path, dir: &Path, scale: f64, live_only: bool) -> Result<()> {
     let seconds = Duration::from_secs_f64((10.0 * scale).max(1.0));
     let server = PrivatePostgres::start(&scratch("bench-hooks"), Durability::Full).await?;
     let (url, folder) = (server.url().to_owned(), server.dir().to_owned());
@@ -44,19 +45,39 @@ pub(crate) async fn webhooks(propflow: &Path, dir: &Path, scale: f64) -> Result<
     let serve = |arguments: &[&str]| Serve::start(propflow, &url, &home, arguments);
 
     say(&format!("\nwebhooks: {CONNECTIONS} connections, signed bodies of {} bytes", body(0).len()));
+    // It brings the database up to date.
+    drop(serve(&["--no-work"])?);
+    sqlx::query("create table if not exists ops.floor (like ops.deliveries including all)").execute(&pool).await?;
+    if !live_only {
+        crowd(&serve, &pool, &secret, seconds).await?;
+    }
+    live(&serve, &pool, &secret, scale).await?;
+    pool.close().await;
+    server.stop().await;
+    std::fs::remove_dir_all(folder)?;
+    Ok(())
+}
+
+/// As many as it can take, and none of them lost.
+async fn crowd(
+    serve: &impl Fn(&[&str]) -> Result<Serve>,
+    pool: &PgPool,
+    secret: &SecretRef,
+    seconds: Duration,
+) -> Result<()> {
     let service = serve(&["--no-work"])?;
-    let one = floor(&pool, 1, seconds / 3).await?;
-    let many = floor(&pool, CONNECTIONS, seconds / 3).await?;
+    let one = floor(pool, 1, seconds / 3).await?;
+    let many = floor(pool, CONNECTIONS, seconds / 3).await?;
     say(&format!("  floor   INSERT and commit, one row each, 1 connection     {:>8} a second", thousands(one)));
     say(&format!(
         "  floor   the same at {CONNECTIONS} connections                      {:>8} a second",
         thousands(many)
     ));
     // Warm: pools, caches, the first pages of the table.
-    load(&service.address, &secret, "warm", seconds / 5).await?;
+    load(&service.address, secret, "warm", seconds / 5).await?;
     let mut best = Load::default();
     for round in 0..3 {
-        let some = load(&service.address, &secret, &format!("r{round}"), seconds).await?;
+        let some = load(&service.address, secret, &format!("r{round}"), seconds).await?;
         if some.a_second() > best.a_second() {
             best = some;
         }
@@ -80,11 +101,11 @@ pub(crate) async fn webhooks(propflow: &Path, dir: &Path, scale: f64) -> Result<
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL);
         }
     });
-    let cut = load(&address, &secret, "kill", Duration::from_secs(20)).await?;
+    let cut = load(&address, secret, "kill", Duration::from_secs(20)).await?;
     killer.await?;
     service.child.wait()?;
     let rows =
-        sqlx::query("select delivery_id from ops.deliveries where delivery_id like 'kill-%'").fetch_all(&pool).await?;
+        sqlx::query("select delivery_id from ops.deliveries where delivery_id like 'kill-%'").fetch_all(pool).await?;
     let kept: HashSet<String> = rows.iter().map(|r| r.get(0)).collect();
     let lost = cut.answered.iter().filter(|id| !kept.contains(*id)).count();
     say(&format!(
@@ -92,43 +113,147 @@ pub(crate) async fn webhooks(propflow: &Path, dir: &Path, scale: f64) -> Result<
         thousands(cut.answered.len() as u64),
         rows.len() - kept.len()
     ));
-    drop(service);
+    Ok(())
+}
 
-    // One now and then, with the worker in the same process.
-    sqlx::query("delete from ops.deliveries").execute(&pool).await?;
-    let service = serve(&[])?;
-    let count = ((100.0 * scale) as u64).max(10);
-    let mut stream = TcpStream::connect(&service.address).await?;
-    for n in 0..count {
-        let request = request(&secret, &format!("slow-{n}"), &body(n))?;
-        stream.write_all(&request).await?;
-        answer(&mut stream).await?;
-        tokio::time::sleep(Duration::from_millis(60)).await;
+/// Deliveries a second of an installation that is busy.
+const RATE: u32 = 100;
+
+/// At a steady rate, with the worker in the same process: how long until a delivery stands in what readers see, settled
+/// with all others of its property.
+async fn live(serve: &impl Fn(&[&str]) -> Result<Serve>, pool: &PgPool, secret: &SecretRef, scale: f64) -> Result<()> {
+    sqlx::query("delete from ops.deliveries").execute(pool).await?;
+    // Without its property a booking waits, and nothing is settled.
+    sqlx::query(
+        "insert into sync.listing_map (connection, listing_id, property_id) \
+         select 'intake', 'P-' || n, 'P-' || n from generate_series(0, 199) n on conflict do nothing",
+    )
+    .execute(pool)
+    .await?;
+    let count = (f64::from(RATE) * 60.0 * scale).max(200.0) as u64;
+    let tick = Duration::from_secs(1) / RATE;
+
+    // The floor: the delivery alone, committed and read again.
+    let mut floor = Vec::new();
+    let began = Instant::now();
+    let mut connection = pool.acquire().await?;
+    for n in 0..count / 4 {
+        tokio::time::sleep_until((began + tick * n as u32).into()).await;
+        let sent = Instant::now();
+        sqlx::query(
+            "insert into ops.floor (connector, connection, delivery_id, event, state, headers, body, received_at, next_at) \
+             values ('intake', 'intake', $1, 'booking-created', 'received', '{}', $2, now(), now())",
+        )
+        .bind(format!("live-{n}"))
+        .bind(body(n).into_bytes())
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query("select 1 from ops.floor where delivery_id = $1")
+            .bind(format!("live-{n}"))
+            .fetch_one(&mut *connection)
+            .await?;
+        floor.push(sent.elapsed().as_secs_f64() * 1000.0);
     }
+    drop(connection);
+    let floor = sorted(floor);
+    say(&format!(
+        "  floor   at {RATE} a second, INSERT, commit and read again: p50 {:.1} ms, p99 {:.1} ms",
+        part(&floor, 0.5),
+        part(&floor, 0.99)
+    ));
+
+    let service = serve(&[])?;
+    let (began, number) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    let mut senders = JoinSet::new();
+    for _ in 0..8 {
+        let (number, secret, pool, address) = (number.clone(), secret.clone(), pool.clone(), service.address.clone());
+        senders.spawn(async move {
+            let mut stream = TcpStream::connect(&address).await.map_err(|e| e.to_string())?;
+            let mut watching = JoinSet::new();
+            loop {
+                let n = number.fetch_add(1, Ordering::Relaxed);
+                if n >= count {
+                    break;
+                }
+                tokio::time::sleep_until((began + tick * n as u32).into()).await;
+                let request = request(&secret, &format!("live-{n}"), &body(n)).map_err(|e| e.to_string())?;
+                let sent = Instant::now();
+                stream.write_all(&request).await.map_err(|e| e.to_string())?;
+                let status = answer(&mut stream).await.map_err(|e| e.to_string())?;
+                if status != 202 {
+                    return Err(format!("a delivery was answered {status}"));
+                }
+                // Not in step with anything, and few enough to be no load.
+                if n % 37 == 0 {
+                    watching.spawn(seen(pool.clone(), format!("B{n}"), sent));
+                }
+            }
+            Ok::<_, String>(watching.join_all().await)
+        });
+    }
+    let mut seen = Vec::new();
+    while let Some(sender) = senders.join_next().await {
+        seen.extend(sender??);
+    }
+    let late = seen.iter().filter(|s| s.is_none()).count();
+    let seen = sorted(seen.into_iter().flatten().collect());
     let deadline = Instant::now() + Duration::from_secs(60);
     let took = loop {
         let took: Vec<f64> = sqlx::query_scalar(
-            "select extract(epoch from processed_at - received_at)::float8 from ops.deliveries where state = 'processed' order by 1",
+            "select 1000 * extract(epoch from processed_at - received_at)::float8 from ops.deliveries \
+             where state = 'processed' order by 1",
         )
-        .fetch_all(&pool)
+        .fetch_all(pool)
         .await?;
         if took.len() as u64 == count || Instant::now() > deadline {
             break took;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    let at = |part: f64| took.get(((took.len() as f64 - 1.0) * part) as usize).copied().unwrap_or(f64::NAN) * 1000.0;
+    let there: i64 = sqlx::query_scalar("select count(*) from serving.bookings").fetch_one(pool).await?;
+    let runs: i64 =
+        sqlx::query_scalar("select count(*) from ops.runs where trigger = 'webhook'").fetch_one(pool).await?;
     say(&format!(
-        "  ours    from its coming to the commit of its run: {} of {count}, p50 {:.0} ms, p99 {:.0} ms (asked: p99 below 1000 ms)",
-        took.len(),
-        at(0.5),
-        at(0.99)
+        "  ours    at {RATE} a second for {} s, from sending until it is seen in serving.bookings: {} watched, p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms, {late} never seen (asked: p99 below 1000 ms)",
+        count / u64::from(RATE),
+        seen.len(),
+        part(&seen, 0.5),
+        part(&seen, 0.99),
+        part(&seen, 1.0)
     ));
-    drop(service);
-    pool.close().await;
-    server.stop().await;
-    std::fs::remove_dir_all(folder)?;
+    say(&format!(
+        "  ours    from its coming to the commit of its run: {} of {count} in {runs} runs, p50 {:.0} ms, p99 {:.0} ms; {there} bookings are there",
+        took.len(),
+        part(&took, 0.5),
+        part(&took, 0.99)
+    ));
     Ok(())
+}
+
+/// How long it takes until readers see a booking, in milliseconds; `None` when they do not.
+async fn seen(pool: PgPool, booking: String, sent: Instant) -> Option<f64> {
+    while sent.elapsed() < Duration::from_secs(60) {
+        let there: Option<i32> = sqlx::query_scalar("select 1 from serving.bookings where source_booking_id = $1")
+            .bind(&booking)
+            .fetch_optional(&pool)
+            .await
+            .ok()?;
+        if there.is_some() {
+            return Some(sent.elapsed().as_secs_f64() * 1000.0);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    None
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// A value of a sorted list, by how much of the list lies below it.
+fn part(sorted: &[f64], part: f64) -> f64 {
+    sorted.get(((sorted.len() as f64 - 1.0) * part) as usize).copied().unwrap_or(f64::NAN)
 }
 
 /// The service in a process of its own; killed when dropped.
@@ -158,11 +283,14 @@ impl Drop for Serve {
     }
 }
 
+/// One stay after the other in each of 200 properties, a year ahead at most.
 fn body(n: u64) -> String {
+    let arrival = SystemClock.now().date_naive() + Days::new(1 + n / 200 % 120 * 3);
+    let departure = arrival + Days::new(3);
     format!(
         "{{\"booking_id\":\"B{n}\",\"platform\":\"direct\",\"property_id\":\"P-{}\",\"guest_name\":\"Ada Example\",\
-         \"guest_email\":\"ada@guest.example\",\"guest_phone\":\"+1 512 555 0101\",\"check_in\":\"2026-07-01\",\
-         \"check_out\":\"2026-07-04\",\"guest_count\":2,\"booking_status\":\"confirmed\",\"total_amount\":612.50,\
+         \"guest_email\":\"ada.{n}@guest.example\",\"check_in\":\"{arrival}\",\
+         \"check_out\":\"{departure}\",\"guest_count\":2,\"booking_status\":\"confirmed\",\"total_amount\":612.50,\
          \"currency\":\"USD\",\"special_requests\":\"a cot, a late arrival and a parking space\"}}",
         n % 200
     )
@@ -214,7 +342,7 @@ impl Load {
     }
 
     fn at(&self, part: f64) -> f64 {
-        self.took.get(((self.took.len() as f64 - 1.0) * part) as usize).copied().unwrap_or(f64::NAN)
+        self::part(&self.took, part)
     }
 }
 
@@ -269,7 +397,6 @@ async fn load(address: &str, secret: &SecretRef, name: &str, time: Duration) -> 
 
 /// Rows of a delivery's size, each in a statement and a commit of its own. Gives how many a second.
 async fn floor(pool: &PgPool, connections: usize, time: Duration) -> Result<u64> {
-    sqlx::query("create table if not exists ops.floor (like ops.deliveries including all)").execute(pool).await?;
     let mut writers = JoinSet::new();
     let began = Instant::now();
     for writer in 0..connections {

@@ -133,13 +133,15 @@ impl Rig {
     /// Reads what has changed and loads it; killed behind so many checkpoints.
     async fn poll_until(&mut self, stop_after: usize) -> Reading {
         let reading = read(&*self.source, Read::Changes { since: self.cursor.clone() }, None, stop_after).await;
-        for row in reading.reservations() {
-            let key = (row["reservation_id"].clone(), row["segment"].clone());
-            if row.contains_key("presence") {
-                assert!(self.table.remove(&key).is_some(), "{key:?} went without having come");
-            } else {
-                self.table.insert(key, row.clone());
-            }
+        // The stretches of the newest version are all that there are, and whoever is gone is gone with all of them.
+        let ids: BTreeSet<&String> = reading.reservations().iter().map(|row| &row["reservation_id"]).collect();
+        for row in reading.reservations().into_iter().filter(|row| row.contains_key("presence")) {
+            let id = &row["reservation_id"];
+            assert!(self.table.keys().any(|(known, _)| known == id), "{id:?} went without having come");
+        }
+        self.table.retain(|(id, _), _| !ids.contains(id));
+        for row in reading.reservations().into_iter().filter(|row| !row.contains_key("presence")) {
+            self.table.insert((row["reservation_id"].clone(), row["segment"].clone()), row.clone());
         }
         self.cursor = reading.cursor.clone().or(self.cursor.take());
         reading
@@ -220,8 +222,10 @@ async fn whatever_a_site_does_the_nights_come_out_right() {
         ("vrbo", Platform::Vrbo, 2),
         ("airbnb", Platform::Airbnb, 3),
         ("vrbo", Platform::Vrbo, 4),
+        ("airbnb", Platform::Airbnb, 5),
+        ("vrbo", Platform::Vrbo, 6),
     ] {
-        let options = Options { legacy: seed == 3, etag: seed != 4, ..Options::default() };
+        let options = Options { legacy: seed == 3, etag: seed != 4, stretches: seed > 4, ..Options::default() };
         let mut rig = Rig::start(connector, seed, 8, 14, options).await;
         let mut dice = seed;
         let mut roll = |sides: u64| {
@@ -664,6 +668,219 @@ proptest! {
     }
 }
 
+/// What can happen to a calendar whose stays come in several stretches.
+#[derive(Debug, Clone)]
+enum Turn {
+    /// A stay of these stretches: nights until it begins (behind the day before), nights.
+    Book(Vec<(u64, u64)>),
+    /// One stretch of one stay gets other nights.
+    Move(usize, u64, u64),
+    /// One stretch of one stay goes; the stay goes with its last one.
+    Drop(usize),
+    /// The stay of that stretch is called off.
+    Cancel(usize),
+    /// The site gives the stay of that stretch another id.
+    Rename(usize),
+    /// One answer in which each stretch is missing whose bit is set.
+    Glitch(u64),
+    /// Days pass.
+    Wait(u64),
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let which = 0..64_usize;
+    let stretches = prop::collection::vec((0..9_u64, 1..4_u64), 1..4);
+    let turn = prop_oneof![
+        4 => stretches.prop_map(Turn::Book),
+        4 => (which.clone(), 0..9_u64, 1..4_u64).prop_map(|(at, shift, nights)| Turn::Move(at, shift, nights)),
+        2 => which.clone().prop_map(Turn::Drop),
+        1 => which.clone().prop_map(Turn::Cancel),
+        1 => which.prop_map(Turn::Rename),
+        3 => any::<u64>().prop_map(Turn::Glitch),
+        2 => (0..6_u64).prop_map(Turn::Wait),
+    ];
+    prop::collection::vec(turn, 1..25)
+}
+
+/// A site that lists every stretch under the id of its stay, and what a reader of it has been told.
+struct Stretches {
+    rotates: bool,
+    now: DateTime<Utc>,
+    booked: usize,
+    /// Id and nights of every stretch.
+    truth: Vec<(String, NaiveDate, NaiveDate)>,
+    state: FeedState,
+    /// By id: what was told last.
+    told: BTreeMap<String, Vec<(NaiveDate, NaiveDate)>>,
+}
+
+impl Stretches {
+    fn today(&self) -> NaiveDate {
+        Feed::today(None, self.now)
+    }
+
+    fn turn(&mut self, turn: &Turn) -> u64 {
+        let at = |at: usize| (!self.truth.is_empty()).then(|| at % self.truth.len());
+        match turn {
+            Turn::Book(stretches) => {
+                let mut day = self.today() + Days::new(1);
+                for (wait, nights) in stretches {
+                    let from = self.free(day + Days::new(*wait), *nights, None);
+                    day = from + Days::new(*nights + 1);
+                    self.truth.push((format!("{}@x", self.booked), from, day - Days::new(1)));
+                }
+                self.booked += 1;
+            }
+            Turn::Move(which, shift, nights) => {
+                let Some(at) = at(*which) else { return 0 };
+                let from = self.free(self.today() + Days::new(*shift), *nights, Some(at));
+                (self.truth[at].1, self.truth[at].2) = (from, from + Days::new(*nights));
+            }
+            Turn::Drop(which) => _ = at(*which).map(|at| self.truth.remove(at)),
+            Turn::Cancel(which) => {
+                let Some(at) = at(*which) else { return 0 };
+                let id = self.truth[at].0.clone();
+                self.truth.retain(|(other, ..)| *other != id);
+            }
+            Turn::Rename(which) => {
+                let Some(at) = at(*which).filter(|_| self.rotates) else { return 0 };
+                let id = self.truth[at].0.clone();
+                for stretch in self.truth.iter_mut().filter(|stretch| stretch.0 == id) {
+                    stretch.0 = format!("{}@x", self.booked);
+                }
+                self.booked += 1;
+            }
+            Turn::Glitch(missing) => return *missing,
+            Turn::Wait(days) => self.now += TimeDelta::days(*days as i64),
+        }
+        0
+    }
+
+    /// The first day from one on from which so many nights are free.
+    fn free(&self, from: NaiveDate, nights: u64, except: Option<usize>) -> NaiveDate {
+        let others: Vec<_> = (0..).zip(&self.truth).filter(|(at, _)| Some(*at) != except).map(|(_, s)| s).collect();
+        // A night between two stretches keeps them from being told apart by their ends alone.
+        let taken = |day: &NaiveDate| others.iter().any(|s| s.1 <= *day + Days::new(nights) && *day <= s.2);
+        from.iter_days().find(|day| !taken(day)).unwrap()
+    }
+
+    fn nights(&self, stretches: impl Iterator<Item = (NaiveDate, NaiveDate)>) -> BTreeSet<NaiveDate> {
+        let today = self.today();
+        stretches
+            .flat_map(|(from, until)| from.iter_days().take_while(move |d| *d < until))
+            .filter(|d| *d >= today)
+            .collect()
+    }
+
+    fn told(&self) -> BTreeSet<NaiveDate> {
+        self.nights(self.told.values().flatten().copied())
+    }
+
+    fn taken(&self) -> BTreeSet<NaiveDate> {
+        self.nights(self.truth.iter().map(|(_, from, until)| (*from, *until)))
+    }
+
+    /// Reads an answer that leaves out what is over, and each stretch whose bit is set.
+    fn poll(&mut self, missing: u64) {
+        let listed: Vec<String> = (0..)
+            .zip(&self.truth)
+            .filter(|(at, s)| s.2 > self.today() && missing >> (at % 64) & 1 == 0)
+            .map(|(_, (id, from, until))| {
+                let (from, until) = (from.format("%Y%m%d"), until.format("%Y%m%d"));
+                format!("UID:{id}; DTSTART:{from}; DTEND:{until}; SUMMARY:Reserved")
+            })
+            .collect();
+        let listed: Vec<&str> = listed.iter().map(String::as_str).collect();
+        let product =
+            if self.rotates { "-//HomeAway.com, Inc.//EN" } else { "-//Airbnb Inc//Hosting Calendar 1.0//EN" };
+        let feed = Feed::read(calendar(product, &listed).as_bytes(), &rules()).unwrap();
+        let (state, rows) = diff(&self.state, &feed, self.now);
+        self.state = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+        let mut told: BTreeMap<String, Vec<(NaiveDate, NaiveDate)>> = BTreeMap::new();
+        for row in rows {
+            match row {
+                Row::Present(item) => {
+                    let told = told.entry(item.id).or_default();
+                    assert_eq!(item.segment as usize, told.len(), "stretches are told in order, all of them");
+                    told.push((item.nights.check_in, item.nights.check_out));
+                }
+                Row::Gone { id } => assert!(self.told.remove(&id).is_some(), "{id} went without having come"),
+            }
+        }
+        self.told.extend(told);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever becomes of stays that come in several stretches, no night that is taken is ever free, and in the end
+    /// exactly the right nights are taken.
+    #[test]
+    fn stretches_under_one_id_are_told_together(turns in turns(), rotates in prop::bool::ANY) {
+        let mut site = Stretches {
+            rotates,
+            now: now(),
+            booked: 0,
+            truth: Vec::new(),
+            state: FeedState::default(),
+            told: BTreeMap::new(),
+        };
+        for turn in &turns {
+            let before = site.told();
+            let missing = site.turn(turn);
+            site.poll(missing);
+            let (after, taken) = (site.told(), site.taken());
+            let lost: Vec<_> = taken.iter().filter(|n| (missing == 0 || before.contains(n)) && !after.contains(n)).collect();
+            prop_assert!(lost.is_empty(), "{turn:?} lost {lost:?}");
+            site.now += TimeDelta::minutes(10);
+            if missing != 0 {
+                site.poll(0);
+            }
+        }
+        // What is over stays told while the stay goes on.
+        for (id, from, until) in &site.truth {
+            let goes_on = site.truth.iter().any(|(other, _, until)| other == id && *until > site.today());
+            if goes_on && !rotates {
+                prop_assert!(site.told[id].contains(&(*from, *until)), "{id} from {from} to {until}");
+            }
+        }
+        for _ in 0..5 {
+            site.poll(0);
+            site.now += TimeDelta::hours(2);
+        }
+        prop_assert_eq!(site.told(), site.taken());
+    }
+}
+
+/// A stretch may go for good while the answer says nothing new: until that is clear, whole answers are asked for.
+#[tokio::test]
+async fn a_stay_that_loses_a_stretch_keeps_the_others() {
+    let options = Options { stretches: true, ..Options::default() };
+    let mut rig = Rig::start("airbnb", 5, 1, 0, options).await;
+    rig.book(0, 40, 4, Platform::Airbnb);
+    let number = rig.book(0, 10, 5, Platform::Airbnb);
+    rig.poll().await;
+    let stretches = |rig: &Rig| rig.table.values().filter(|row| row["type"] != "blocked").count();
+    assert_eq!(stretches(&rig), 4);
+    {
+        let mut stays = rig.simulator.stays().lock();
+        let from = stays.today(0) + Days::new(10);
+        assert!(stays.move_dates(number, from, from + Days::new(2)));
+    }
+    assert_eq!(rig.poll().await.rows, [], "a stretch that is missing once is waited for");
+    rig.pass(TimeDelta::minutes(61));
+    let reading = rig.poll().await;
+    let told: Vec<_> = reading.reservations().iter().map(|r| (&r["check_in"], r.contains_key("presence"))).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(!told[0].1 && reading.reservations()[0].contains_key("external_code"));
+    assert_eq!(rig.nights(), rig.truth(Platform::Airbnb));
+    assert_eq!(stretches(&rig), 3);
+    rig.poll().await;
+    let codes: Vec<u16> = rig.simulator.requests().iter().map(|r| r.status).collect();
+    assert_eq!(codes, [200, 200, 200, 304], "half a stay is no reason to be content with `not modified`");
+}
+
 /// Ten thousand events: the same answer tells nothing, and changed ones are found among them.
 #[test]
 fn a_large_feed_is_compared_event_by_event() {
@@ -692,7 +909,7 @@ fn a_large_feed_is_compared_event_by_event() {
         .iter()
         .map(|row| match row {
             Row::Present(item) => item.id.clone(),
-            Row::Gone { id, .. } => panic!("{id} is gone"),
+            Row::Gone { id } => panic!("{id} is gone"),
         })
         .collect();
     assert_eq!(ids, (0..100).map(|n| (n * 100).to_string()).collect(), "known again under new ids");

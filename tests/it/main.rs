@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, that is how a wrong turn ends")]
 
 mod api;
+mod authorise;
 mod bookings;
 mod channels;
 mod conformance;

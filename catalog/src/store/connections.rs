@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::{PgConnection, PgPool, Row};
 
 use super::pg::fault;
-use crate::{Fault, Result};
+use crate::{Fault, Result, token};
 
 /// A connection on the books.
 #[derive(Debug, Clone, Serialize)]
@@ -62,9 +62,19 @@ pub async fn set(
     .bind(name)
     .bind(if revoked { "revoked" } else { "active" })
     .bind(reason)
-    .execute(connection)
+    .execute(&mut *connection)
     .await
     .map_err(|e| fault("cannot write the state of a connection", e))?;
+    if revoked {
+        // What let it in is worth nothing, and must not be kept.
+        let key = token::key(connector, name);
+        sqlx::query("delete from ops.tokens where key = $1 or key = $2")
+            .bind(&key)
+            .bind(token::grant_key(&key))
+            .execute(connection)
+            .await
+            .map_err(|e| fault("cannot drop the tokens of a connection", e))?;
+    }
     Ok(changed.rows_affected() == 1)
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use self::partner::Partner;
 pub use self::partner::{PartnerConfig, PartnerListing};
+use crate::authority::Authority;
 use crate::emit;
 use crate::http::Limits;
 use crate::ical::dialect::Dialect;
@@ -100,6 +101,10 @@ impl Source for Airbnb {
                 self.calendars.read(&request, &mut position, &mut emit).await
             })
         })
+    }
+
+    fn authority(&self) -> Option<&Authority> {
+        self.partner.as_ref().map(Partner::authority)
     }
 
     fn webhook(&self) -> Option<&dyn Webhook> {

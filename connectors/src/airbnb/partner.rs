@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use catalog::slice::RejectKind;
 use catalog::{Clock, Cursor, Env, Fault, Reject, Result, SecretRef};
@@ -17,6 +18,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 use url::Url;
 
+use crate::authority::{App, Authority, Style};
 use crate::emit::Emit;
 use crate::http::{Cause, Client, Limits, Refusal, address};
 use crate::ical::{Listed, Position};
@@ -37,8 +39,15 @@ pub struct PartnerConfig {
     pub api_key: SecretRef,
     /// The application's secret, by reference.
     pub api_secret: SecretRef,
-    /// What the host's consent gave, by reference; access tokens are made of it.
-    pub refresh_token: SecretRef,
+    /// What the host's consent gave, by reference; access tokens are made of it. Left out: what `propflow authorise` got.
+    #[serde(default)]
+    pub refresh_token: Option<SecretRef>,
+    /// Where the host consents.
+    #[serde(default = "authorize_url")]
+    pub authorize_url: String,
+    /// Where Airbnb sends the host back to, as the application is registered there.
+    #[serde(default)]
+    pub redirect_uri: Option<String>,
     /// The host's listings.
     pub listings: Vec<PartnerListing>,
     /// Stays that ended up to so many days ago are read.
@@ -67,6 +76,10 @@ pub struct PartnerListing {
     pub property: Option<String>,
 }
 
+fn authorize_url() -> String {
+    "https://www.airbnb.com/oauth2/auth".to_owned()
+}
+
 fn base_url() -> String {
     "https://api.airbnb.com".to_owned()
 }
@@ -90,7 +103,7 @@ const MAX_PAGES: usize = 200;
 /// An access token is given up so long before it ends.
 const MARGIN: TimeDelta = TimeDelta::minutes(5);
 /// How long an access token is taken to last when the answer does not say.
-const LIFE: TimeDelta = TimeDelta::hours(1);
+const LIFE: Duration = Duration::from_secs(3600);
 
 /// The API, opened.
 pub(super) struct Partner {
@@ -100,6 +113,7 @@ pub(super) struct Partner {
     connection: String,
     clock: Arc<dyn Clock>,
     token: Mutex<Option<(SecretString, DateTime<Utc>)>>,
+    authority: Authority,
     callbacks: Option<Callbacks>,
 }
 
@@ -126,15 +140,35 @@ impl Partner {
         let mut base = address("partner.base_url", &config.base_url)?;
         base.set_path(&format!("{}/v2/", base.path().trim_end_matches('/')));
         // The budget's name shows up in logs, so it must not be the key itself.
-        let account: String = body_id(config.api_key.resolve()?.expose_secret().as_bytes()).chars().take(12).collect();
+        let key = config.api_key.resolve()?;
+        let account: String = body_id(key.expose_secret().as_bytes()).chars().take(12).collect();
+        let client = Client::new(&format!("airbnb/{account}"), env, limits.clone())?;
+        let mut tokens = base.join("oauth2/authorizations").map_err(|e| Fault::us("no address").because(e))?;
+        tokens.set_query(Some("_unwrapped=true"));
+        let app = App {
+            vendor: "Airbnb",
+            connector: "airbnb",
+            connection: env.connection.clone(),
+            consent: address("partner.authorize_url", &config.authorize_url)?,
+            token: tokens,
+            client_id: key.expose_secret().to_owned(),
+            client_secret: config.api_secret.resolve()?,
+            redirect: config.redirect_uri.clone(),
+            style: Style::Json,
+            user_agent: concat!("propflow/", env!("CARGO_PKG_VERSION")).to_owned(),
+            grant: config.refresh_token.as_ref().map(SecretRef::resolve).transpose()?,
+            lifetime: Some(LIFE),
+        };
+        let authority = Authority::new(app, client.clone(), env);
         let callbacks =
             config.callback_password.clone().map(|password| Callbacks { user: config.callback_user.clone(), password });
         Ok(Self {
-            client: Client::new(&format!("airbnb/{account}"), env, limits.clone())?,
+            client,
             base,
             connection: env.connection.clone(),
             clock: env.clock.clone(),
             token: Mutex::default(),
+            authority,
             callbacks,
             config,
         })
@@ -142,6 +176,10 @@ impl Partner {
 
     pub(super) fn webhook(&self) -> Option<&dyn Webhook> {
         self.callbacks.as_ref().map(|callbacks| callbacks as &dyn Webhook)
+    }
+
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     pub(super) async fn check(&self) -> Result<()> {
@@ -346,32 +384,11 @@ impl Partner {
         {
             return Ok(token.clone());
         }
-        let mut url = self.base.join("oauth2/authorizations").map_err(|e| Fault::us("no address").because(e))?;
-        url.set_query(Some("_unwrapped=true"));
-        let (key, secret) = (self.config.api_key.resolve()?, self.config.api_secret.resolve()?);
-        let refresh = self.config.refresh_token.resolve()?;
-        let request = self
-            .client
-            .request(Method::POST, url)
-            .basic_auth(key.expose_secret(), Some(secret.expose_secret()))
-            .json(&json!({ "refresh_token": refresh.expose_secret() }));
-        let answer = self.client.call(request).await?;
-        #[derive(Deserialize)]
-        struct Granted {
-            access_token: SecretString,
-            #[serde(default)]
-            expires_in: Option<i64>,
-            #[serde(default)]
-            expires_at: Option<i64>,
-        }
-        let granted: Granted = serde_json::from_slice(&answer.body).map_err(strange)?;
-        let until = match (granted.expires_at.and_then(|at| DateTime::from_timestamp(at, 0)), granted.expires_in) {
-            (Some(at), _) => at,
-            (None, Some(secs)) => now + TimeDelta::try_seconds(secs.clamp(0, 86_400)).unwrap_or(LIFE),
-            (None, None) => now + LIFE,
-        };
-        *token = Some((granted.access_token.clone(), until - MARGIN));
-        Ok(granted.access_token)
+        let issued = self.authority.fresh().await?;
+        let life = issued.lifetime.min(Duration::from_secs(86_400));
+        let until = now + TimeDelta::from_std(life).unwrap_or_default();
+        *token = Some((issued.token.clone(), until - MARGIN));
+        Ok(issued.token)
     }
 }
 

@@ -311,7 +311,8 @@ impl Calendars {
         let now = self.clock.now();
         let same = before.filter(|kept| kept.fingerprint == feed.fingerprint);
         let state = before.map(|kept| &kept.state);
-        let Answer::Body { bytes, etag, modified } = self.fetch(feed, same).await? else {
+        let whole = same.filter(|kept| !kept.state.is_torn());
+        let Answer::Body { bytes, etag, modified } = self.fetch(feed, whole).await? else {
             let kept = same.cloned().unwrap_or_default();
             let zone = feed.rules.zone.or_else(|| kept.zone.as_deref()?.parse().ok());
             let (state, rows) = diff::unchanged(&kept.state, zone, now);
@@ -458,9 +459,9 @@ impl Calendars {
                 table.put(c.updated_at, at);
             }
             match row {
-                Row::Gone { id, segment } => {
+                Row::Gone { id } => {
                     table.put(c.reservation_id, id);
-                    table.put(c.segment, &segment.to_string());
+                    table.put(c.segment, "0");
                     table.put(c.status, "disappeared");
                     table.put(c.presence, "gone");
                 }

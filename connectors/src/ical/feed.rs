@@ -63,7 +63,8 @@ pub struct Item {
     pub digest: String,
     /// A hash of the guest's name and the listing, to know a stay by that comes back under another id.
     pub guest: Option<String>,
-    sequence: u64,
+    /// Which revision of the event it is.
+    pub(super) sequence: u64,
 }
 
 /// An event that could not be used, or not as it came.

@@ -19,8 +19,9 @@ use serde_json::value::RawValue;
 use url::Url;
 
 pub use self::webhook::WebhookConfig;
+use crate::authority::{App, Authority, Style};
 use crate::emit;
-use crate::http::{Cause, Client, Limits, Refusal};
+use crate::http::{Cause, Client, Limits, Refusal, address};
 use crate::managers::{self, Account, Booking, Kind, Listing, Manager, Page, Person, Told};
 use crate::source::{Event, Request, Source, Stream};
 use crate::webhook::Webhook;
@@ -36,8 +37,12 @@ pub struct Config {
     /// access token (`at_…`).
     #[serde(default)]
     pub user: Option<String>,
-    /// The token, by reference.
-    pub token: SecretRef,
+    /// The token, by reference. Left out with `oauth`.
+    #[serde(default)]
+    pub token: Option<SecretRef>,
+    /// The OAuth app through which the account's owner lets propflow in, with `propflow authorise`.
+    #[serde(default)]
+    pub oauth: Option<OAuthConfig>,
     /// The OAuth app's client id (`c_…`), which the vendor wants to see in the user agent. Not a secret.
     #[serde(default)]
     pub client_id: Option<String>,
@@ -61,6 +66,32 @@ pub struct Config {
     /// without a burst, unless said otherwise.
     #[serde(default = "limits", deserialize_with = "given_limits")]
     pub limits: Limits,
+}
+
+/// An OAuth app; its client id is `client_id`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OAuthConfig {
+    /// The app's secret (`s_…`), by reference.
+    pub client_secret: SecretRef,
+    /// Where the vendor sends the owner back to, as the app is registered there. Left out: to the address on which
+    /// `propflow authorise` listens.
+    #[serde(default)]
+    pub redirect_uri: Option<String>,
+    /// Where the owner consents.
+    #[serde(default = "authorize_url")]
+    pub authorize_url: String,
+    /// Where codes and refresh tokens are exchanged.
+    #[serde(default = "token_url")]
+    pub token_url: String,
+}
+
+fn authorize_url() -> String {
+    "https://app.ownerrez.com/oauth/authorize".to_owned()
+}
+
+fn token_url() -> String {
+    "https://api.ownerrez.com/oauth/access_token".to_owned()
 }
 
 fn base_url() -> String {
@@ -94,12 +125,18 @@ const BLOCKED: std::time::Duration = std::time::Duration::from_secs(60);
 pub struct OwnerRez {
     client: Client,
     base: Url,
-    user: Option<String>,
-    token: SecretString,
+    pass: Pass,
     user_agent: String,
     webhook: Option<WebhookConfig>,
     page_size: u32,
     account: Account,
+}
+
+/// What lets calls in.
+enum Pass {
+    Personal(String, SecretString),
+    Bearer(SecretString),
+    Authorised(Box<Authority>),
 }
 
 impl fmt::Debug for OwnerRez {
@@ -120,11 +157,6 @@ impl Component for OwnerRez {
         // What comes from an unset variable is empty.
         let user = config.user.filter(|user| !user.is_empty());
         let client_id = config.client_id.filter(|id| !id.is_empty());
-        let token = config.token.resolve()?;
-        if token.expose_secret().starts_with("pt_") && user.is_none() {
-            return Err(Fault::user("a personal access token of OwnerRez needs `user`")
-                .hint("Set `user` to the e-mail address of the account that made the token."));
-        }
         if !(1..=100).contains(&config.page_size) {
             return Err(Fault::user("`page_size` must be between 1 and 100"));
         }
@@ -136,11 +168,50 @@ impl Component for OwnerRez {
         if header::HeaderValue::from_str(&user_agent).is_err() {
             return Err(Fault::user("`client_id` holds characters that no header can hold"));
         }
+        let client = Client::new(&managers::budget("ownerrez", &base), &env, config.limits)?;
+        let pass = match (config.token, config.oauth) {
+            (Some(token), None) => {
+                let token = token.resolve()?;
+                match user {
+                    Some(user) => Pass::Personal(user, token),
+                    None if token.expose_secret().starts_with("pt_") => {
+                        return Err(Fault::user("a personal access token of OwnerRez needs `user`")
+                            .hint("Set `user` to the e-mail address of the account that made the token."));
+                    }
+                    None => Pass::Bearer(token),
+                }
+            }
+            (None, Some(oauth)) => {
+                let Some(client_id) = client_id else {
+                    return Err(Fault::user("an OAuth app of OwnerRez needs `client_id`")
+                        .hint("Set `client_id` as the app's page shows it (`c_…`)."));
+                };
+                let app = App {
+                    vendor: "OwnerRez",
+                    connector: <Self as Component>::NAME,
+                    connection: env.connection.clone(),
+                    consent: address("oauth.authorize_url", &oauth.authorize_url)?,
+                    token: address("oauth.token_url", &oauth.token_url)?,
+                    client_id,
+                    client_secret: oauth.client_secret.resolve()?,
+                    redirect: oauth.redirect_uri,
+                    style: Style::Form,
+                    user_agent: user_agent.clone(),
+                    grant: None,
+                    lifetime: None,
+                };
+                Pass::Authorised(Box::new(Authority::new(app, client.clone(), &env)))
+            }
+            _ => {
+                return Err(Fault::user("`ownerrez` needs exactly one of `token` and `oauth`").hint(
+                    "`token` for a token that you have, `oauth` for an app that the account's owner authorises.",
+                ));
+            }
+        };
         Ok(Box::new(Self {
-            client: Client::new(&managers::budget("ownerrez", &base), &env, config.limits)?,
+            client,
             base,
-            user,
-            token,
+            pass,
             user_agent,
             webhook: config.webhook,
             page_size: config.page_size,
@@ -166,26 +237,41 @@ impl Source for OwnerRez {
         emit::stream(move |emit| Box::pin(managers::read(self, request, emit)))
     }
 
+    fn authority(&self) -> Option<&Authority> {
+        if let Pass::Authorised(authority) = &self.pass { Some(authority) } else { None }
+    }
+
     fn webhook(&self) -> Option<&dyn Webhook> {
         self.webhook.as_ref().map(|webhook| webhook as &dyn Webhook)
     }
 }
 
 impl OwnerRez {
-    fn request(&self, url: &Url) -> RequestBuilder {
+    fn request(&self, url: &Url, token: Option<&SecretString>) -> RequestBuilder {
         let request = self
             .client
             .request(Method::GET, url.clone())
             .header(header::USER_AGENT, &self.user_agent)
             .header(header::ACCEPT, "application/json");
-        match &self.user {
-            Some(user) => request.basic_auth(user, Some(self.token.expose_secret())),
-            None => request.bearer_auth(self.token.expose_secret()),
+        match (&self.pass, token) {
+            (Pass::Personal(user, token), _) => request.basic_auth(user, Some(token.expose_secret())),
+            (Pass::Bearer(token), _) | (Pass::Authorised(_), Some(token)) => request.bearer_auth(token.expose_secret()),
+            (Pass::Authorised(_), None) => request,
         }
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(&self, url: &Url) -> Result<Option<Told<T>>> {
-        managers::ask(&self.client, url, || self.request(url)).await.map_err(refused)
+        let Pass::Authorised(authority) = &self.pass else {
+            return managers::ask(&self.client, url, || self.request(url, None)).await.map_err(refused);
+        };
+        let token = authority.token(None).await?;
+        match managers::ask(&self.client, url, || self.request(url, Some(&token))).await {
+            Err(Refusal { cause: Cause::Status(StatusCode::UNAUTHORIZED, _), .. }) => {
+                let token = authority.token(Some(&token)).await?;
+                managers::ask(&self.client, url, || self.request(url, Some(&token))).await.map_err(refused)
+            }
+            other => other.map_err(refused),
+        }
     }
 
     /// The address of a list's first page.

@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions below are parts of tests")]
 
+mod figures;
 mod told;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{RecordBatch, StringArray};
