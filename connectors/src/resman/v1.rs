@@ -13,8 +13,12 @@ use secrecy::ExposeSecret;
 
 use super::datasets::Item;
 use super::{ResMan, Trouble};
+use crate::http::Cause;
 use crate::mits::parser::{self, Options};
 use crate::rows::{Object, cell};
+
+/// The methods that answer with a marketing feed, the best first. The older dialect says the same with fewer fields.
+pub(super) const FEEDS: [&str; 2] = ["MITS/GetMarketing4_0", "MITS/GetMarketing2_0"];
 
 /// One item of a list, its keys in lower case: XML and JSON look the same from here on.
 #[derive(Debug, Default)]
@@ -66,7 +70,7 @@ impl ResMan {
     }
 
     /// A property's marketing feed. XML is asked for, since these methods answer with it whatever was asked.
-    pub(super) async fn v1_feed(&self, property: &str) -> Result<Feed, Trouble> {
+    pub(super) async fn v1_feed(&self, method: &'static str, property: &str) -> Result<Feed, Trouble> {
         let mut fields = vec![("AccountID", self.account().await?), ("PropertyID", property)];
         if self.include_concessions_in_pricing {
             fields.push(("includeConcessionsInLeaseTermPricing", "True"));
@@ -75,7 +79,7 @@ impl ResMan {
             fields.push(("IncludeFullPricingMatrix", "True"));
         }
         let options = Options { property_id: Some(property.to_owned()), ..Options::default() };
-        self.v1("MITS/GetMarketing4_0", &fields, "application/xml", move |body| feed(body, &options)).await
+        self.v1(method, &fields, "application/xml", move |body| feed(body, &options)).await
     }
 
     /// Posts and parses. A body that cannot be used is fetched once more: the vendor's proxy sometimes answers for it.
@@ -92,7 +96,15 @@ impl ResMan {
         form.extend(fields);
         for last in [false, true] {
             let request = self.client.request(http::Method::POST, url.clone()).header(http::header::ACCEPT, accept);
-            let body: Bytes = self.client.call(request.form(&form)).await?.body;
+            let body: Bytes = match self.client.call(request.form(&form)).await {
+                Ok(answer) => answer.body,
+                Err(refusal) => {
+                    return Err(match refusal.cause {
+                        Cause::Status(status, _) if status.as_u16() == 404 => Trouble::Off(refusal.fault),
+                        _ => refusal.into(),
+                    });
+                }
+            };
             let parse = parse.clone();
             // A large feed would hold up everything else on this thread.
             let parsed = tokio::task::spawn_blocking(move || parse(&body)).await;
@@ -102,7 +114,9 @@ impl ResMan {
                     let refused = fault.message.to_ascii_lowercase();
                     let fault = fault.at(format!("`{method}`"));
                     // There is no code for it, and no status: only the text says that it is for every call.
-                    return Err(if refused.contains("credential") || refused.contains("api key") {
+                    return Err(if refused.contains("not permitted") || refused.contains("not entitled") {
+                        Trouble::Off(fault)
+                    } else if refused.contains("credential") || refused.contains("api key") {
                         let stop = Fault { blame: catalog::Blame::User, ..fault };
                         Trouble::Stop(
                             stop.hint("Check `partner_id` and `api_key`, and that the account has granted access."),
