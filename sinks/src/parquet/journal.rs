@@ -170,8 +170,11 @@ impl Journal {
             cursor: slice.cursor.clone(),
             tables: Vec::with_capacity(rows.len()),
         };
-        self.add(&head);
-        let Some((path, file)) = &mut self.file else { return Ok(()) };
+        let taken = head.clone();
+        let Some((path, file)) = &mut self.file else {
+            self.add(&taken);
+            return Ok(());
+        };
         let mut body = Vec::with_capacity(rows.iter().map(|(_, b)| b.get_array_memory_size()).sum::<usize>() + 4096);
         for (dataset, batch) in rows {
             let start = body.len();
@@ -188,7 +191,14 @@ impl Journal {
         out.extend_from_slice(&(body.len() as u64).to_le_bytes());
         out.extend_from_slice(&(xxh3_64(&head) ^ xxh3_64(&body).rotate_left(1)).to_le_bytes());
         out.extend_from_slice(&head);
-        file.write_all(&out).and_then(|()| file.write_all(&body)).map_err(|e| io_fault("write", path, e))
+        let before = file.metadata().map_err(|e| io_fault("write", path, e))?.len();
+        if let Err(e) = file.write_all(&out).and_then(|()| file.write_all(&body)) {
+            // A slice that did not fit is not in the journal: neither its rows nor its cursor may count.
+            let _ = file.set_len(before);
+            return Err(io_fault("write", path, e));
+        }
+        self.add(&taken);
+        Ok(())
     }
 
     /// The slice of the lake that the entries make up, if there are any.
