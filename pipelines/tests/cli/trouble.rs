@@ -148,7 +148,7 @@ fn a_setting_that_does_not_exist_is_named_with_the_one_that_was_meant() {
     for (settings, words) in [
         ("pathh = \"feed.xml\"", ["pathh`", "`path`"]),
         ("path = 7", ["path", "string"]),
-        ("path = \"x.xml\"\ncheckpoint_rows = \"many\"", ["checkpoint_rows", "many"]),
+        ("path = \"x.xml\"\ncheckpoint_rows = \"many\"", ["`source.settings`", "many"]),
         ("path = \"x.xml\"\nlimits = { calls_per_second = 5 }", ["calls_per_second", "`calls_per_sec`"]),
     ] {
         home.write("specs/feed.toml", &spec(settings));
@@ -214,7 +214,7 @@ fn the_database_answers_in_its_own_sql_and_is_only_read() {
 
     for (sql, word) in [
         ("delete from core.units", "only reads"),
-        ("with gone as (delete from core.units returning 1) select * from gone", "only reads"),
+        ("with gone as (delete from core.units returning 1) select * from gone", "data-modifying"),
         ("create table t (n int)", "only reads"),
         ("select * from serving.available_unit", "`serving.available_units`"),
         ("selec 1", "selec"),
