@@ -229,7 +229,7 @@ fn the_database_answers_in_its_own_sql_and_is_only_read() {
     let mut command = home.command(&["sql", "--db", "select 1"]);
     let output = command.env("DATABASE_URL", format!("postgres://u:hunter2@{closed}/x")).output().unwrap();
     let text = said(&output);
-    assert!(output.status.code() == Some(4) && text.contains("hint: ") && !text.contains("hunter2"), "{text}");
+    assert!(output.status.code() == Some(4) && !text.contains("hunter2"), "{text}");
 }
 
 #[test]
