@@ -292,7 +292,7 @@ pub async fn scopes_to_replay(database: &Database, pipeline: &str) -> Result<Vec
 /// Shows what there is.
 pub async fn list(app: &App, name: Option<&str>, as_json: bool, out: &mut dyn Write) -> Result<()> {
     if let Some(name) = name {
-        return list_one(name, out);
+        return list_one(name, as_json, out);
     }
     let files = spec::files(app.specs.as_deref())?;
     let pipelines: Vec<(String, String, String)> = files
@@ -336,7 +336,7 @@ pub async fn list(app: &App, name: Option<&str>, as_json: bool, out: &mut dyn Wr
     })())
 }
 
-fn list_one(name: &str, out: &mut dyn Write) -> Result<()> {
+fn list_one(name: &str, as_json: bool, out: &mut dyn Write) -> Result<()> {
     let schema = connectors::find(name)
         .map(|e| (e.about, e.schema()))
         .or_else(|| sinks::find(name).map(|e| (e.about, e.schema())));
@@ -344,6 +344,9 @@ fn list_one(name: &str, out: &mut dyn Write) -> Result<()> {
         let known = connectors::ALL.iter().map(|e| e.name).chain(sinks::ALL.iter().map(|e| e.name));
         return Err(Fault::user(format!("there is no connector or sink `{name}`")).hint(names::hint(name, known)));
     };
+    if as_json {
+        return print(out, format_args!("{}", json!({ "name": name, "about": about, "settings": schema })));
+    }
     let text = serde_json::to_string_pretty(&schema).map_err(|e| Fault::us("a schema has no JSON form").because(e))?;
     print(out, format_args!("{name}: {about}\n{text}"))
 }

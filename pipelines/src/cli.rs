@@ -417,7 +417,10 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             let only = books::scopes_to_replay(&database, &pipeline).await?;
             database.close().await;
             if only.is_empty() {
-                print(out, format_args!("nothing of `{pipeline}` is waiting to be replayed"))?;
+                match common.json {
+                    true => print(out, format_args!("{}", json!({ "pipeline": pipeline, "replayed": false })))?,
+                    false => print(out, format_args!("nothing of `{pipeline}` is waiting to be replayed"))?,
+                }
                 return Ok(End::Done);
             }
             let asked = Asked { trigger: "replay".to_owned(), read: None, only, fresh: true };
@@ -458,7 +461,10 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
         Command::Migrate => {
             let database = app.database().await?;
             database.close().await;
-            print(out, format_args!("the database is up to date"))?;
+            match common.json {
+                true => print(out, format_args!("{}", json!({ "migrated": true })))?,
+                false => print(out, format_args!("the database is up to date"))?,
+            }
             Ok(End::Done)
         }
         Command::Db => {

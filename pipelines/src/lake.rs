@@ -214,7 +214,11 @@ impl Lake {
     }
 
     fn unreadable(&self, error: object_store::Error) -> Fault {
-        Fault::user(format!("the lake `{}` cannot be read", self.address)).because(error)
+        let fault = Fault::user(format!("the lake `{}` cannot be read", self.address)).because(error);
+        match self.address.starts_with("s3://") {
+            true => fault.hint("Check that the bucket exists, the `AWS_…` variables and what they may read."),
+            false => fault,
+        }
     }
 }
 

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, that is how a wrong turn ends")]
 
+#[path = "cli/trouble.rs"]
+mod trouble;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;

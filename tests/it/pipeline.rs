@@ -291,3 +291,23 @@ async fn a_server_that_drops_every_connection_mid_run_costs_no_row() {
     rig.pull().await;
     assert_eq!(rig.served().await, rig.truth());
 }
+
+#[tokio::test]
+async fn a_database_whose_disk_is_full_says_so_and_the_next_run_goes_on() {
+    let rig = Rig::small().await;
+    let full = "create function disk_full_in_test() returns trigger language plpgsql as $$ begin \
+                  raise exception 'could not extend file \"base/1/2\": No space left on device' using errcode = '53100'; end $$; \
+                create trigger full_disk before insert or update on core.available_units execute function disk_full_in_test()";
+    rig.pull().await;
+    sqlx::raw_sql(full).execute(rig.pool()).await.unwrap();
+    rig.simulator.with_world(|w| w.mutate(20));
+    rig.clock.advance(TimeDelta::hours(6));
+    let before = rig.served().await;
+    let fault = rig.run(rig.job().await).await.unwrap_err();
+    assert!(fault.message.contains("the database's disk is full"), "{fault}");
+    assert!(fault.is_retryable() && fault.hint.as_deref().unwrap().contains("goes on"), "{fault:?}");
+    assert_eq!(rig.served().await, before, "a slice that failed changed something");
+    sqlx::raw_sql("drop trigger full_disk on core.available_units").execute(rig.pool()).await.unwrap();
+    assert_eq!(rig.pull().await.status, Status::Succeeded);
+    assert_eq!(rig.served().await, rig.truth());
+}

@@ -295,6 +295,76 @@ async fn an_endpoint_that_is_off_is_noted_once_and_missing_everywhere() {
 }
 
 #[tokio::test]
+async fn the_older_feed_stands_in_for_the_newer_one() {
+    let newer = Bench::start(Options::default()).await.read(None, &[]).await;
+    let absent = Misbehaviour::ServerError { status: 404, retry_after_secs: None };
+    for (name, trouble) in [("not entitled", Misbehaviour::NotEntitled), ("absent", absent.clone())] {
+        let bench = Bench::start(Options::default()).await;
+        bench.simulator.misbehave(Rule::on("MITS/GetMarketing4_0", trouble));
+        let told = bench.read(None, &[]).await;
+        assert!(told.end.is_none() && told.failed.is_empty(), "{name}: {:?} {:?}", told.end, told.failed);
+        let noted: Vec<_> = told.notes.iter().filter(|n| n.topic == "endpoint_off").map(|n| &*n.subject).collect();
+        assert_eq!(noted, ["MITS/GetMarketing4_0", "UnitCharges"], "{name}");
+        assert_eq!(bench.simulator.count("MITS/GetMarketing4_0"), 1, "{name}: asked again");
+        assert_eq!(bench.simulator.count("MITS/GetMarketing2_0"), 4);
+        for (_, missing) in &told.complete {
+            assert!(!missing.iter().any(|table| table.starts_with("mits_")), "{name}: {missing:?}");
+        }
+        // What both feeds state is the same in both; only spelling and priced terms differ.
+        let facts = |told: &Told, table: &str, columns: &[&str]| -> BTreeSet<Vec<Option<String>>> {
+            let cell = |row: &BTreeMap<String, String>, column: &&str| {
+                let text = row.get(*column)?.replace(' ', "_");
+                Some(text.strip_suffix(".00").map(str::to_owned).unwrap_or(text))
+            };
+            told.rows()[table].iter().map(|row| columns.iter().map(|column| cell(row, column)).collect()).collect()
+        };
+        let unit = [
+            "property_id",
+            "unit_number",
+            "floorplan_id",
+            "market_rent",
+            "economic_status",
+            "occupancy_status",
+            "leased_status",
+            "vacancy_class",
+            "vacate_date",
+            "made_ready_date",
+            "bedrooms",
+            "bathrooms",
+        ];
+        for (table, columns) in [
+            ("mits_units", &unit[..]),
+            ("mits_properties", &["property_id", "marketing_name", "street", "city", "postal_code", "phone"]),
+            ("mits_floorplans", &["property_id", "floorplan_id", "name", "bedrooms", "bathrooms", "square_feet_min"]),
+        ] {
+            assert_eq!(facts(&told, table, columns), facts(&newer, table, columns), "{name}: {table}");
+        }
+        let deposits = told.rows()["mits_charges"].iter().filter(|row| row["element"] == "Deposit").count();
+        assert!(deposits > 0, "{name}: no deposit came");
+    }
+
+    // With neither, the rest comes, and nothing of the feed is taken as gone.
+    let bench = Bench::start(Options::default()).await;
+    bench.simulator.misbehave(Rule::on("MITS/*", Misbehaviour::NotEntitled));
+    let told = bench.read(None, &[]).await;
+    assert!(told.end.is_none() && told.failed.is_empty());
+    assert!(told.complete[1..].iter().all(|(_, missing)| missing.contains(&"mits_units")));
+    assert!(!told.rows().contains_key("mits_units") && !told.rows()["resman_units"].is_empty());
+
+    // The property's own trouble is no reason to ask for the older feed.
+    let bench = Bench::start(Options::default()).await;
+    bench.simulator.misbehave(Rule::on("MITS/GetMarketing4_0", Misbehaviour::Refused("It is locked.".to_owned())));
+    assert_eq!(bench.read(None, &[]).await.failed.len(), 4);
+    assert_eq!(bench.simulator.count("MITS/GetMarketing2_0"), 0);
+
+    // An address that leads nowhere says so, rather than only blaming the entitlement.
+    let bench = Bench::start(Options::default()).await;
+    bench.simulator.misbehave(Rule::on("Account/*", absent));
+    let end = bench.read(None, &[]).await.end.unwrap();
+    assert!(end.chain().contains("404") && end.hint.as_deref().unwrap().contains("`v1_url`"), "{}", end.chain());
+}
+
+#[tokio::test]
 async fn wrong_credentials_and_unreachable_hosts_end_the_reading() {
     let bench = Bench::start(Options::default()).await;
     std::fs::write(bench.folder.path().join("key"), "not/the+key").unwrap();

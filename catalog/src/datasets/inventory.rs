@@ -190,6 +190,7 @@ pub fn all() -> Vec<Dataset> {
                 money("amount_min", "lower end of a range"),
                 money("amount_max", "upper end of a range"),
                 count("percent", "percentage, when the fee is one"),
+                count("rent_multiple", "months of the unit's rent, when the fee is stated so"),
                 currency(),
                 text("frequency", "one_time, monthly, daily, annual, per_occurrence or unknown").required(),
                 text("requirement", "required, optional or situational").required(),

@@ -72,6 +72,7 @@ pub fn all() -> Vec<Dataset> {
                 text("category", "kind of fee; see fees").required(),
                 money("amount", "the amount, or the lower end of a range"),
                 money("amount_max", "the upper end of a range"),
+                count("rent_multiple", "months of the unit's rent, when the fee is stated so"),
                 text("currency", "ISO 4217 code").required(),
                 text("frequency", "one_time, monthly, daily, annual, per_occurrence or unknown").required(),
                 text("requirement", "required, optional or situational").required(),

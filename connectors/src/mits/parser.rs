@@ -126,7 +126,8 @@ const CONCESSIONS: usize = 5;
 const CHARGES: usize = 6;
 const AMENITIES: usize = 7;
 const TABLES: usize = 8;
-const NAMES: [&str; TABLES] = [
+/// The tables that a feed brings.
+pub const NAMES: [&str; TABLES] = [
     "mits_properties",
     "mits_buildings",
     "mits_floorplans",

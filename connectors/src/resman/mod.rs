@@ -24,6 +24,7 @@ use url::Url;
 use self::datasets::{Fields, Item, Mapping, object};
 use crate::emit::{self, Emit};
 use crate::http::{Cause, Client, Limits, Refusal, account, address};
+use crate::mits::parser;
 use crate::rows::{Object, Table, id};
 use crate::source::{Event, Read, Request, Source, Stream};
 
@@ -110,8 +111,8 @@ impl fmt::Debug for ResMan {
 /// Why a list did not come, and how far the trouble reaches.
 #[derive(Debug)]
 enum Trouble {
-    /// The endpoint is not there for this partner.
-    Off,
+    /// The endpoint is not there for this partner, in the vendor's words.
+    Off(Fault),
     /// More was found than the vendor can send at once.
     TooMuch(Fault),
     /// This property, or this list, cannot be read now.
@@ -141,8 +142,9 @@ impl From<Fault> for Trouble {
 impl Trouble {
     fn fault(self, what: &str) -> Fault {
         match self {
-            Trouble::Off => Fault::user(format!("`{what}` is not open to this partner"))
-                .hint("Ask ResMan to entitle the integration partner to it."),
+            Trouble::Off(why) => Fault::user(format!("`{what}` is not open to this partner"))
+                .hint("Ask ResMan to entitle the integration partner to it, and check `v1_url` and `v2_url`.")
+                .because(why),
             Trouble::TooMuch(fault) | Trouble::Scope(fault) | Trouble::Stop(fault) => fault,
         }
     }
@@ -168,7 +170,7 @@ impl Reading {
     fn unless_off<T>(&mut self, path: &'static str, list: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
         match list {
             Ok(list) => Ok(Some(list)),
-            Err(Trouble::Off) => {
+            Err(Trouble::Off(_)) => {
                 if self.off.insert(path) {
                     self.note(
                         "endpoint_off",
@@ -293,7 +295,7 @@ impl Source for ResMan {
             .await
             .map_err(|t| t.fault("Account/GetProperties"))?;
         match self.v2_list("Properties", "properties", &[]).await {
-            Ok(_) | Err(Trouble::Off) => Ok(()),
+            Ok(_) | Err(Trouble::Off(_)) => Ok(()),
             Err(trouble) => Err(trouble.fault("/Properties")),
         }
     }
@@ -494,17 +496,28 @@ impl ResMan {
             ("Leasing/GetProspectSources", "ProspectSources", "resman_v1_lead_sources", datasets::V1_LEAD_SOURCES),
         ] {
             let mut table = Table::of(name)?;
-            put_all(&mut table, fields, &self.v1_list(method, key, Some(property)).await?)?;
+            let list = match reading.off.contains(method) {
+                true => None,
+                false => reading.unless_off(method, self.v1_list(method, key, Some(property)).await)?,
+            };
+            match list {
+                Some(list) => put_all(&mut table, fields, &list)?,
+                None => all.missing.push(table.name()),
+            }
             all.take(property, table)?;
         }
 
-        let feed = self.v1_feed(property).await?;
-        if feed.properties == 0 {
-            reading.note("empty_feed", property, "the marketing feed holds no property".to_owned());
+        match self.marketing(property, reading).await? {
+            Some(feed) => {
+                if feed.properties == 0 {
+                    reading.note("empty_feed", property, "the marketing feed holds no property".to_owned());
+                }
+                all.rows.extend(feed.rows);
+                all.rejects.extend(feed.rejects);
+                reading.notes.extend(feed.notes);
+            }
+            None => all.missing.extend(parser::NAMES),
         }
-        all.rows.extend(feed.rows);
-        all.rejects.extend(feed.rejects);
-        reading.notes.extend(feed.notes);
 
         for list in datasets::LISTS {
             let mut table = Table::of(list.table)?;
@@ -531,6 +544,20 @@ impl ResMan {
         }
         all.take(property, table)?;
         Ok(all)
+    }
+
+    /// The property's marketing feed in the newest dialect that is open to the partner.
+    async fn marketing(&self, property: &str, reading: &mut Reading) -> Result<Option<v1::Feed>, Trouble> {
+        for method in v1::FEEDS {
+            if reading.off.contains(method) {
+                continue;
+            }
+            let feed = self.v1_feed(method, property).await;
+            if let Some(feed) = reading.unless_off(method, feed)? {
+                return Ok(Some(feed));
+            }
+        }
+        Ok(None)
     }
 
     /// A list of one property, unless its endpoint is off.

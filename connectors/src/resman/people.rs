@@ -307,8 +307,8 @@ impl ResMan {
                 let until = if is_last { far(now) } else { last };
                 match self.older_leads(property, from, until).await {
                     Ok(leads) => found.extend(leads.into_iter().map(|lead| (lead.id.clone(), lead))),
-                    Err(Trouble::Off) => {
-                        reading.unless_off::<()>("MITS/SearchProspects", Err(Trouble::Off))?;
+                    Err(Trouble::Off(why)) => {
+                        reading.unless_off::<()>("MITS/SearchProspects", Err(Trouble::Off(why)))?;
                         return Ok(found);
                     }
                     Err(Trouble::TooMuch(fault)) => reading.notes.push(Note {

@@ -19,6 +19,9 @@ use crate::http::Cause;
 use crate::mits::parser::{self, Options};
 use crate::rows::{Object, cell};
 
+/// The methods that answer with a marketing feed, the best first. The older dialect says the same with fewer fields.
+pub(super) const FEEDS: [&str; 2] = ["MITS/GetMarketing4_0", "MITS/GetMarketing2_0"];
+
 /// One item of a list, its keys in lower case: XML and JSON look the same from here on.
 #[derive(Debug, Default)]
 pub(super) struct Row(HashMap<String, String>);
@@ -88,7 +91,7 @@ impl ResMan {
     }
 
     /// A property's marketing feed. XML is asked for, since these methods answer with it whatever was asked.
-    pub(super) async fn v1_feed(&self, property: &str) -> Result<Feed, Trouble> {
+    pub(super) async fn v1_feed(&self, method: &'static str, property: &str) -> Result<Feed, Trouble> {
         let mut fields = vec![("AccountID", self.account().await?), ("PropertyID", property)];
         if self.include_concessions_in_pricing {
             fields.push(("includeConcessionsInLeaseTermPricing", "True"));
@@ -97,7 +100,7 @@ impl ResMan {
             fields.push(("IncludeFullPricingMatrix", "True"));
         }
         let options = Options { property_id: Some(property.to_owned()), ..Options::default() };
-        self.v1("MITS/GetMarketing4_0", &fields, "application/xml", move |body| feed(body, &options)).await
+        self.v1(method, &fields, "application/xml", move |body| feed(body, &options)).await
     }
 
     /// Posts and parses. A body that cannot be used is fetched once more: the vendor's proxy sometimes answers for it.
@@ -116,7 +119,8 @@ impl ResMan {
             let request = self.client.request(http::Method::POST, url.clone()).header(http::header::ACCEPT, accept);
             let answer = self.client.call(request.form(&form)).await.map_err(|refusal| match refusal.cause {
                 Cause::Final => Trouble::TooMuch(refusal.fault),
-                Cause::Status(_, Some(NOT_ENTITLED)) => Trouble::Off,
+                Cause::Status(_, Some(NOT_ENTITLED)) => Trouble::Off(refusal.fault),
+                Cause::Status(status, _) if status.as_u16() == 404 => Trouble::Off(refusal.fault),
                 _ => refusal.into(),
             })?;
             let body: Bytes = answer.body;
@@ -129,7 +133,9 @@ impl ResMan {
                     let refused = fault.message.to_ascii_lowercase();
                     let fault = fault.at(format!("`{method}`"));
                     // There is no code for it, and no status: only the text says that it is for every call.
-                    return Err(if refused.contains("credential") || refused.contains("api key") {
+                    return Err(if refused.contains("not permitted") || refused.contains("not entitled") {
+                        Trouble::Off(fault)
+                    } else if refused.contains("credential") || refused.contains("api key") {
                         let stop = Fault { blame: catalog::Blame::User, ..fault };
                         Trouble::Stop(
                             stop.hint("Check `partner_id` and `api_key`, and that the account has granted access."),

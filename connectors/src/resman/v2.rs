@@ -48,8 +48,10 @@ impl ResMan {
                 .header(http::header::ACCEPT, "application/json")
                 .query(query);
             let answer = self.client.call(request).await.map_err(|refusal| match refusal.cause {
-                Cause::Status(status, Some(NOT_ENTITLED)) if matches!(status.as_u16(), 401 | 403) => Trouble::Off,
-                Cause::Status(status, _) if status.as_u16() == 404 => Trouble::Off,
+                Cause::Status(status, Some(NOT_ENTITLED)) if matches!(status.as_u16(), 401 | 403) => {
+                    Trouble::Off(refusal.fault)
+                }
+                Cause::Status(status, _) if status.as_u16() == 404 => Trouble::Off(refusal.fault),
                 _ => refusal.into(),
             })?;
             if let Some(items) = items(&answer.body, key) {

@@ -167,7 +167,7 @@ impl Journal {
 
     /// Takes a slice. When this returns, its rows and its cursor outlive this process.
     pub(super) fn append(&mut self, slice: &Slice, rows: &[(String, RecordBatch)]) -> Result<()> {
-        let mut head = Head {
+        let head = Head {
             id: slice.id,
             pipeline: slice.pipeline.clone(),
             observed_at: slice.observed_at,
@@ -175,33 +175,19 @@ impl Journal {
             cursor: slice.cursor.clone(),
             tables: Vec::with_capacity(rows.len()),
         };
-        self.add(&head);
-        let Some((path, file)) = &mut self.file else { return Ok(()) };
-        let failed = |e| io_fault("write", path, e);
-        // The rows go to the file as they are encoded. What stands before them comes last: until then there is no entry.
-        let start = file.stream_position().map_err(failed)?;
-        file.write_all(&[0; PREFIX]).map_err(failed)?;
-        let mut body = Body { file: BufWriter::with_capacity(WRITE_BYTES, &*file), hash: Xxh3::new(), length: 0 };
-        for (dataset, batch) in rows {
-            let begin = body.length;
-            let mut writer = StreamWriter::try_new(&mut body, batch.schema_ref()).map_err(|e| arrow_fault(path, e))?;
-            writer.write(batch).and_then(|()| writer.finish()).map_err(|e| arrow_fault(path, e))?;
-            drop(writer);
-            head.tables.push((dataset.clone(), body.length - begin));
+        let taken = head.clone();
+        let Some((path, file)) = &mut self.file else {
+            self.add(&taken);
+            return Ok(());
+        };
+        let start = file.stream_position().map_err(|e| io_fault("write", path, e))?;
+        if let Err(fault) = append(path, file, start, head, rows) {
+            // A slice that did not fit is not in the journal: neither its rows nor its cursor may count.
+            let _ = file.set_len(start).and_then(|()| file.seek(SeekFrom::Start(start)));
+            return Err(fault);
         }
-        let head = serde_json::to_vec(&head).map_err(|e| Fault::us("a slice has no JSON form").because(e))?;
-        body.file.write_all(&head).and_then(|()| body.file.flush()).map_err(failed)?;
-        let (length, hash) = (body.length, xxh3_64(&head) ^ body.hash.digest().rotate_left(1));
-        drop(body);
-        let mut prefix = MARK.to_vec();
-        for number in [head.len() as u64, length, hash] {
-            prefix.extend_from_slice(&number.to_le_bytes());
-        }
-        file.seek(SeekFrom::Start(start))
-            .and_then(|_| file.write_all(&prefix))
-            .and_then(|()| file.seek(SeekFrom::End(0)))
-            .map(|_| ())
-            .map_err(failed)
+        self.add(&taken);
+        Ok(())
     }
 
     /// The slice of the lake that the entries make up, if there are any.
@@ -246,6 +232,40 @@ impl Journal {
             None => Ok(()),
         }
     }
+}
+
+/// Writes an entry at the end of the file.
+fn append(
+    path: &Path,
+    file: &mut File,
+    start: u64,
+    mut head: Head,
+    rows: &[(String, RecordBatch)],
+) -> Result<()> {
+    let failed = |e| io_fault("write", path, e);
+    // The rows go to the file as they are encoded. What stands before them comes last: until then there is no entry.
+    file.write_all(&[0; PREFIX]).map_err(failed)?;
+    let mut body = Body { file: BufWriter::with_capacity(WRITE_BYTES, &*file), hash: Xxh3::new(), length: 0 };
+    for (dataset, batch) in rows {
+        let begin = body.length;
+        let mut writer = StreamWriter::try_new(&mut body, batch.schema_ref()).map_err(|e| arrow_fault(path, e))?;
+        writer.write(batch).and_then(|()| writer.finish()).map_err(|e| arrow_fault(path, e))?;
+        drop(writer);
+        head.tables.push((dataset.clone(), body.length - begin));
+    }
+    let head = serde_json::to_vec(&head).map_err(|e| Fault::us("a slice has no JSON form").because(e))?;
+    body.file.write_all(&head).and_then(|()| body.file.flush()).map_err(failed)?;
+    let (length, hash) = (body.length, xxh3_64(&head) ^ body.hash.digest().rotate_left(1));
+    drop(body);
+    let mut prefix = MARK.to_vec();
+    for number in [head.len() as u64, length, hash] {
+        prefix.extend_from_slice(&number.to_le_bytes());
+    }
+    file.seek(SeekFrom::Start(start))
+        .and_then(|_| file.write_all(&prefix))
+        .and_then(|()| file.seek(SeekFrom::End(0)))
+        .map(|_| ())
+        .map_err(failed)
 }
 
 /// The rows of an entry on their way into the file.

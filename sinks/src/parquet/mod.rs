@@ -204,7 +204,11 @@ impl ParquetSink {
             for (name, target) in &self.targets {
                 self.spools.entry(name.clone()).or_insert_with(|| Spool::new(target));
             }
-            self.try_commit(&slice).await?;
+            if let Err(fault) = self.try_commit(&slice).await {
+                // The journal holds what could not be put, and the next copy begins with it. This one must not call it settled.
+                self.copy = None;
+                return Err(fault);
+            }
         }
         let now = self.clock.now();
         match &mut self.copy {
@@ -441,6 +445,9 @@ fn io_fault(what: &str, path: &Path, error: std::io::Error) -> Fault {
         K::StorageFull | K::QuotaExceeded => Fault::user(text)
             .retry(catalog::Retry::Backoff)
             .hint("Free space there; the run goes on from its last slice."),
+        K::FileTooLarge => Fault::user(text)
+            .retry(catalog::Retry::Backoff)
+            .hint("Raise the limit on the size of files (`ulimit -f`); the run goes on from its last slice."),
         K::PermissionDenied | K::ReadOnlyFilesystem => {
             Fault::user(text).hint("Name a folder that this user may write, or change its rights.")
         }

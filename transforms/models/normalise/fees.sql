@@ -1,10 +1,11 @@
 -- model: fees
 -- layer: normalise
--- about: One charge besides rent, from whichever of six vendor lists states it, in one shape.
--- inputs: mits_charges, resman_property_charges, resman_unit_charges, resman_rentable_item_types, resman_amenity_charges, resman_amenities, resman_unit_types, units, properties, slice
+-- about: One charge besides rent, from whichever of seven vendor lists states it, in one shape.
+-- inputs: mits_charges, resman_property_charges, resman_unit_charges, resman_rentable_item_types, resman_rentable_items, resman_amenity_charges, resman_amenities, resman_unit_types, units, properties, slice
 -- key: property_id, fee_id
 -- check: amount > 0
 -- check: amount_min <= amount_max
+-- check: rent_multiple is null or amount is null
 --
 -- origin is the name of the wire table. What is left out, because the vendor means that nothing is charged:
 --   an amount of 0; an empty element of the feed; a disabled charge; a unit charge outside its dates; an amenity charge
@@ -13,7 +14,11 @@
 --
 -- The same fee in two lists, in the same place, counts once; the list that says more wins, in the order of `list` below.
 -- Two fees of different lists are the same fee when their category is one that a household pays once (application,
--- admin, broker, deposit, hold), or when they have the same name, or the same category, frequency and amount.
+-- admin, broker, deposit, hold), or when they have the same name, or the same category, frequency and amount. Single
+-- rentable items have the name of their type and may yet cost something else: of them only those with the same amount.
+--
+-- A deposit of "one and a half months" has a rent_multiple and no amount: what it comes to depends on the offer. Of a
+-- range of multiples neither end is taken; the condition repeats it.
 
 -- step: wordings
 -- A few dozen wordings stand for all charges of a feed, so each is looked at once.
@@ -58,7 +63,8 @@ from (select distinct element, kind, label from mits_charges)
 -- step: stated
 select
   c.property_id, 'mits_charges' as origin, 4 as list, w.identity, w.name, w.hint,
-  case when not w.in_percent then c.amount end as amount_text, c.amount_min as min_text, c.amount_max as max_text,
+  case when not w.in_percent and not c.of_rent then c.amount end as amount_text,
+  case when not c.of_rent then c.amount_min end as min_text, case when not c.of_rent then c.amount_max end as max_text,
   case when w.in_percent then c.amount end as percent_text,
   c.currency, w.frequency, w.requirement,
   case
@@ -69,10 +75,13 @@ select
   c.percent_refundable as refundable_percent, c.portion_refundable as refundable_text,
   w.about,
   clean(c.floorplan_id) as floorplan_code, clean(c.unit_number) as unit_number,
-  cast(null as boolean) as third_party, cast(null as boolean) as taxable, clean(c.condition) as condition,
-  cast(null as varchar) as reject, c._row
+  cast(null as boolean) as third_party, cast(null as boolean) as taxable,
+  case when not c.of_rent then clean(c.condition)
+    when c.amount is null then concat('months of rent: ', concat_ws(' to ', c.amount_min, c.amount_max)) end as condition,
+  cast(null as varchar) as reject, case when c.of_rent then c.amount end as multiple_text, c._row
 from (
-  select *, stable_id(element, kind, label) as wording
+  select *, stable_id(element, kind, label) as wording,
+    coalesce(snake(condition) in ('month_multiple', 'monthmultiple'), false) as of_rent
   from mits_charges
   where clean(coalesce(amount, amount_min, amount_max)) is not null
 ) c
@@ -85,7 +94,7 @@ select
   coalesce(snake(frequency), case when flag(is_recurring) then 'monthly' when not flag(is_recurring) then 'one_time' end),
   case when flag(is_required) then 'required' when flag(is_situational) then 'situational'
     when not flag(is_required) then 'optional' else 'situational' end,
-  flag(is_refundable), null, null, null, null, null, flag(is_third_party), flag(is_taxable), null, null, _row
+  flag(is_refundable), null, null, null, null, null, flag(is_third_party), flag(is_taxable), null, null, null, _row
 from resman_property_charges
 where coalesce(flag(is_enabled), true)
 union all
@@ -105,7 +114,7 @@ select
     when clean(c.unit_id) is not null and u.unit_number is null then 'the charge is for a unit that no list has'
     when clean(c.unit_id) is null and clean(c.unit_type_id) is not null and t.code is null then 'the charge is for a unit type that no list has'
   end,
-  c._row
+  null, c._row
 from slice s
 cross join resman_unit_charges c
 left join properties p on p.property_id = c.property_id
@@ -125,7 +134,7 @@ union all
 select
   property_id, 'resman_unit_types', 3, 'required_deposit', 'Required deposit', 'deposit',
   required_deposit, null, null, null, null, 'one_time', 'required', null, null, null, null,
-  coalesce(clean(name), clean(unit_type_id)), null, null, null, null, null, _row
+  coalesce(clean(name), clean(unit_type_id)), null, null, null, null, null, null, _row
 from resman_unit_types
 where clean(required_deposit) is not null
 union all
@@ -133,14 +142,22 @@ select
   property_id, 'resman_rentable_item_types', 5, rentable_item_type_id,
   coalesce(clean(name), clean(marketing_description), clean(description)),
   concat_ws(' ', description, 'rentable item'), amount, null, null, null, null, 'monthly', 'optional', null, null, null,
-  'rentable_item', null, null, null, null, clean(marketing_description), null, _row
+  'rentable_item', null, null, null, null, clean(marketing_description), null, null, _row
 from resman_rentable_item_types
 union all
 select
-  c.property_id, 'resman_amenity_charges', 6, c.amenity_id, clean(c.amenity_name), 'amenity charge',
+  property_id, 'resman_rentable_items', 6, coalesce(clean(rentable_item_type_id), clean(rentable_item_type_name), rentable_item_id),
+  coalesce(clean(rentable_item_type_name), clean(name)),
+  'rentable item', charge, null, null, null, null, 'monthly', 'optional', null, null, null,
+  'rentable_item', null, clean(attached_unit_number), null, null, null, null, null, _row
+from resman_rentable_items
+where coalesce(flag(rentable), true) and clean(charge) is not null
+union all
+select
+  c.property_id, 'resman_amenity_charges', 7, c.amenity_id, clean(c.amenity_name), 'amenity charge',
   c.amount, null, null, null, null, 'monthly',
   case when a.unit_number is null then 'situational' else 'required' end, null, null, null, null, null, a.unit_number,
-  null, null, null, null, c._row
+  null, null, null, null, null, c._row
 from (
   select c.* from slice s
   cross join resman_amenity_charges c
@@ -162,17 +179,19 @@ select *,
     then least(coalesce(price(min_text), price(max_text)), coalesce(price(max_text), price(min_text))) end as amount_min,
   case when price(amount_text) is null and price(min_text) is distinct from price(max_text)
     then greatest(coalesce(price(min_text), price(max_text)), coalesce(price(max_text), price(min_text))) end as amount_max,
+  price(multiple_text) as rent_multiple,
   lower(concat_ws(' ', replace(replace(hint, '/', ' '), '_', ' '), name)) as words,
   nullif(concat_ws('; ',
     issue(coalesce(name, 'amount'), 'price', amount_text),
     issue(concat('lowest ', coalesce(name, 'amount')), 'price', min_text),
     issue(concat('highest ', coalesce(name, 'amount')), 'price', max_text),
-    issue(coalesce(name, 'percentage'), 'price', percent_text)
+    issue(coalesce(name, 'percentage'), 'price', percent_text),
+    issue(coalesce(name, 'months of rent'), 'price', multiple_text)
   ), '') as issue
 from stated
 where not (
-  coalesce(money(amount_text), money(min_text), money(max_text), money(percent_text)) is not null
-  and coalesce(money(amount_text), 0) = 0 and coalesce(money(min_text), 0) = 0
+  coalesce(money(amount_text), money(min_text), money(max_text), money(percent_text), money(multiple_text)) is not null
+  and coalesce(money(amount_text), 0) = 0 and coalesce(money(multiple_text), 0) = 0 and coalesce(money(min_text), 0) = 0
   and coalesce(money(max_text), 0) = 0 and coalesce(money(percent_text), 0) = 0
 )
 
@@ -211,10 +230,11 @@ from read r
 left join kinds k on k.words = r.words
 
 -- step: repeated
-select property_id, origin, identity, floorplan_code, unit_number, amount, amount_min, amount_max, period, reject,
-  min(_row) as first_row
+select property_id, origin, identity, floorplan_code, unit_number, amount, amount_min, amount_max, rent_multiple, period,
+  reject, min(_row) as first_row
 from sorted
-group by property_id, origin, identity, floorplan_code, unit_number, amount, amount_min, amount_max, period, reject
+group by property_id, origin, identity, floorplan_code, unit_number, amount, amount_min, amount_max, rent_multiple, period,
+  reject
 having count(*) > 1
 
 -- step: again
@@ -227,7 +247,7 @@ join repeated r
   and (r.identity is not distinct from s.identity)
   and (r.floorplan_code is not distinct from s.floorplan_code) and (r.unit_number is not distinct from s.unit_number)
   and (r.amount is not distinct from s.amount) and (r.amount_min is not distinct from s.amount_min)
-  and (r.amount_max is not distinct from s.amount_max) and (r.period is not distinct from s.period)
+  and (r.amount_max is not distinct from s.amount_max) and (r.rent_multiple is not distinct from s.rent_multiple) and (r.period is not distinct from s.period)
   and (r.reject is not distinct from s.reject) and r.first_row <> s._row
 
 -- step: single
@@ -248,7 +268,8 @@ left anti join rivals g
   on g.property_id = f.property_id and g.place = f.place and g.category = f.category and g.list < f.list
   and (
     f.category in ('application', 'admin', 'broker', 'deposit', 'hold')
-    or g.plain_name = f.plain_name
+    or (g.plain_name = f.plain_name
+      and (f.origin <> 'resman_rentable_items' or f.amount = g.amount or (f.amount is null and f.issue is null)))
     or (f.category <> 'other' and g.period = f.period and g.amount = f.amount)
   )
 
@@ -268,6 +289,7 @@ select
   stable_id(f.origin, f.floorplan_code, f.unit_number, f.identity, cast(coalesce(n.nth, 1) as varchar)) as fee_id,
   f.origin, f.name, f.category, f.amount, f.amount_min, f.amount_max,
   try_cast(price(f.percent_text) as decimal(6, 2)) as percent,
+  try_cast(f.rent_multiple as decimal(6, 2)) as rent_multiple,
   case when character_length(clean(f.currency)) = 3 then upper(clean(f.currency)) else s.currency end as currency,
   f.period as frequency, f.requirement, f.refundable,
   coalesce(price(f.refundable_text), cast(round(f.amount * price(f.refundable_percent) / 100, 2) as decimal(14, 2))) as refundable_amount,

@@ -22,12 +22,15 @@ select
   name, category,
   coalesce(amount, amount_min) as amount,
   case when amount is null then amount_max end as amount_max,
-  currency, frequency, requirement, refundable, applies_to, floorplan_code, unit_number,
+  rent_multiple, currency, frequency, requirement, refundable, applies_to, floorplan_code, unit_number,
   concat(
     name, ': ',
     case
       when amount is not null then concat(sign, cast(amount as varchar), often)
       when amount_min is not null then concat(sign, cast(amount_min as varchar), ' to ', sign, cast(amount_max as varchar), often)
+      when rent_multiple is not null then concat(
+        regexp_replace(cast(rent_multiple as varchar), '\.?0+$', ''),
+        case when rent_multiple = 1 then ' month''s rent' else ' months'' rent' end, often)
       when percent is not null then concat(cast(percent as varchar), ' percent', often)
       else concat('the amount is not known', often)
     end,

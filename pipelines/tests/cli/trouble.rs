@@ -1,0 +1,298 @@
+//! What goes wrong around a run, as the person meets it who typed the command.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Home, PROPFLOW, ResMan};
+
+/// `propflow db`: a private server that can be stopped and started again.
+struct Database {
+    child: Child,
+    url: String,
+}
+
+impl Database {
+    fn start(home: &Home) -> Self {
+        let mut command = home.command(&["db"]);
+        let mut child = command.env_remove("DATABASE_URL").stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("DATABASE_URL=").unwrap().to_owned();
+        Self { child, url }
+    }
+
+    fn stop(mut self) {
+        assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
+        self.child.wait().unwrap();
+    }
+}
+
+/// Waits until a run has put its first files into the lake, or has ended.
+fn first_slice(home: &Home, child: &mut Child) {
+    let began = Instant::now();
+    while !home.path().join("lake/units").exists() && child.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(300), "no slice came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn said(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+#[test]
+fn a_database_that_restarts_in_the_middle_of_a_run_costs_no_row() {
+    let home = Home::new();
+    let vendor = ResMan::start(&["--properties", "6", "--units", "10", "--latency-ms", "20"]);
+    let database = Database::start(&home);
+    let url = database.url.clone();
+    let run = || {
+        let mut command = vendor.command(&home, &["run", "resman_inventory"]);
+        command.env("DATABASE_URL", &url).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    let mut child = run().spawn().unwrap();
+    first_slice(&home, &mut child);
+    database.stop();
+    let database = Database::start(&home);
+    assert_eq!(database.url, url, "a server that is started again is found where it was");
+    let output = child.wait_with_output().unwrap();
+    let text = said(&output);
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{:?}: {text}", output.status.code());
+    assert!(output.status.success() || text.contains("error: "), "{text}");
+
+    let output = run().output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let ask = |arguments: &[&str]| {
+        let output = home.command(arguments).env("DATABASE_URL", &url).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let count = "select count(*) as n, count(distinct property_id || unit_number) as m from";
+    let rows = ask(&["sql", "--db", "--format", "csv", &format!("{count} core.units where deleted_at is null")]);
+    assert_eq!(rows, ask(&["sql", "--lake", "lake", "--format", "csv", &format!("{count} units")]));
+    assert_eq!(rows, "n,m\n60,60\n");
+    let runs: serde_json::Value = serde_json::from_str(&ask(&["status", "--json"])).unwrap();
+    assert!(runs.as_array().unwrap().iter().any(|run| run["status"] == "succeeded"), "{runs}");
+    assert!(runs.as_array().unwrap().iter().all(|run| run["status"] != "running"), "{runs}");
+    database.stop();
+}
+
+#[test]
+fn a_second_run_of_the_same_pipeline_is_refused_while_the_first_goes_on() {
+    let home = Home::new();
+    let vendor = ResMan::start(&["--properties", "6", "--units", "5", "--latency-ms", "40"]);
+    let run = || {
+        let mut command = vendor.command(&home, &["run", "resman_inventory"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    let mut child = run().spawn().unwrap();
+    first_slice(&home, &mut child);
+    let second = run().output().unwrap();
+    let first = child.wait_with_output().unwrap();
+    assert!(first.status.success(), "{}", said(&first));
+    let text = said(&second);
+    // On a machine under load the first may be done before the second looks.
+    assert!(second.status.success() || second.status.code() == Some(2) && text.contains("another process"), "{text}");
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_and_the_next_copy_is_whole() {
+    let home = Home::new();
+    home.ok(&["generate", "mits", "feed.xml", "--properties", "3", "--units", "60"]);
+    // A limit on the size of files stands in for the disk: it stops a write in the middle, too.
+    let script = format!("trap '' XFSZ; ulimit -f 8; exec '{PROPFLOW}' copy mits:feed.xml parquet:out/");
+    let output = Command::new("bash").args(["-c", &script]).current_dir(home.path()).output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("cannot write") && text.contains("hint: "), "{text}");
+    home.ok(&["copy", "mits:feed.xml", "parquet:out/"]);
+    home.ok(&["copy", "mits:feed.xml", "parquet:clean/"]);
+    let sql = "select property_id, unit_number, market_rent from units order by 1, 2";
+    let rows = |lake: &str| home.ok(&["sql", "--lake", lake, "--format", "csv", sql]);
+    assert_eq!(rows("out"), rows("clean"));
+    assert!(rows("out").lines().count() > 100);
+}
+
+#[test]
+fn a_vendor_that_is_away_and_a_property_that_is_gone_have_their_exit_codes() {
+    let home = Home::new();
+    let vendor = ResMan::start(&["--properties", "2", "--units", "4"]);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = vendor.command(&home, &["run", "resman_inventory"]);
+    let output = command.env("RESMAN_V1_URL", format!("http://{closed}")).output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains(&format!("cannot reach `http://{closed}/Account/GetProperties`")), "{text}");
+
+    let gone = "00000000-0000-4000-8000-000000000000";
+    let output = vendor.command(&home, &["run", "resman_inventory", "--only", gone]).output().unwrap();
+    let text = said(&output) + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains(gone) && text.contains("does not list this property"), "{text}");
+}
+
+#[test]
+fn a_setting_that_does_not_exist_is_named_with_the_one_that_was_meant() {
+    let home = Home::new();
+    let spec = |settings: &str| {
+        format!(
+            "name = \"feed\"\nabout = \"x\"\n[source]\nconnector = \"mits\"\nstream = \"feed\"\n[source.settings]\n\
+             {settings}\n[[sinks]]\nsink = \"parquet\"\nsettings.path = \"lake\"\n"
+        )
+    };
+    for (settings, words) in [
+        ("pathh = \"feed.xml\"", ["pathh`", "`path`"]),
+        ("path = 7", ["path", "string"]),
+        ("path = \"x.xml\"\ncheckpoint_rows = \"many\"", ["`source.settings`", "many"]),
+        ("path = \"x.xml\"\nlimits = { calls_per_second = 5 }", ["calls_per_second", "`calls_per_sec`"]),
+    ] {
+        home.write("specs/feed.toml", &spec(settings));
+        let text = home.fails(2, &["check", "--specs", "specs"]);
+        for word in words {
+            assert!(text.contains(word) && text.contains("feed.toml"), "`{word}` is not in:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn odd_prices_are_read_or_refused_but_never_free() {
+    let home = Home::new();
+    home.ok(&["generate", "mits", "feed.xml", "--properties", "1", "--units", "8"]);
+    let feed = std::fs::read_to_string(home.path().join("feed.xml")).unwrap();
+    let mut texts = ["1,234.50", "N/A", "-1", "0", "abc"].into_iter();
+    let mut odd = String::new();
+    for (at, part) in feed.split("<MarketRent>").enumerate() {
+        match (at, if at == 0 { None } else { texts.next() }) {
+            (0, _) => odd.push_str(part),
+            (_, Some(text)) => odd.push_str(&format!("<MarketRent>{text}{}", &part[part.find('<').unwrap()..])),
+            (_, None) => odd.push_str(&format!("<MarketRent>{part}")),
+        }
+    }
+    assert!(texts.next().is_none(), "too few units for every odd price");
+    home.write("odd.xml", &odd);
+    let told = home.ok(&["copy", "mits:odd.xml", "parquet:out", "--rejects", "rejects.jsonl"]);
+    let rents = home.ok(&[
+        "sql",
+        "--lake",
+        "out",
+        "--format",
+        "csv",
+        "select count(*) filter (where market_rent = 1234.50) as whole, count(*) filter (where market_rent <= 0) as free, \
+         count(*) filter (where market_rent is null) >= 4 as unknown from units",
+    ]);
+    assert_eq!(rents, "whole,free,unknown\n1,0,true\n", "{told}");
+    let kept = std::fs::read_to_string(home.path().join("rejects.jsonl")).unwrap();
+    for text in ["`-1` is negative", "`abc` is not an amount"] {
+        assert!(kept.contains(text), "{kept}");
+    }
+}
+
+#[test]
+fn the_database_answers_in_its_own_sql_and_is_only_read() {
+    let home = Home::new();
+    for told in [&["migrate"][..], &["list", "parquet"], &["replay", "resman_inventory"], &["status"]] {
+        let text = home.ok(&[&["--json"], told].concat());
+        serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|e| panic!("{told:?}: {e}: {text}"));
+    }
+    let types = "select 1 as n, 'a,b' as t, 1.50::numeric as m, null::int as z, true as f, date '2026-07-01' as d";
+    let csv = home.ok(&["sql", "--db", "--format", "csv", types]);
+    assert_eq!(csv, "n,t,m,z,f,d\n1,\"a,b\",1.50,,true,2026-07-01\n");
+    let json: serde_json::Value = serde_json::from_str(&home.ok(&["sql", "--db", "--format", "json", types])).unwrap();
+    assert_eq!((&json[0]["n"], &json[0]["z"]), (&serde_json::json!(1), &serde_json::Value::Null));
+    // More rows than are fetched at a time, and none at all.
+    let many = home.ok(&["sql", "--db", "--format", "csv", "select count(*) as n from generate_series(1, 2500) g"]);
+    assert_eq!(many, "n\n2500\n");
+    let all = home.ok(&["sql", "--db", "--format", "csv", "select g from generate_series(1, 2500) g"]);
+    assert_eq!((all.lines().count(), all.lines().last()), (2501, Some("2500")));
+    let none = home.ok(&["sql", "--db", "--format", "csv", "select unit_number from serving.available_units"]);
+    assert_eq!(none, "unit_number\n");
+
+    for (sql, word) in [
+        ("delete from core.units", "only reads"),
+        ("with gone as (delete from core.units returning 1) select * from gone", "data-modifying"),
+        ("create table t (n int)", "only reads"),
+        ("select * from serving.available_unit", "`serving.available_units`"),
+        ("selec 1", "selec"),
+        ("select 1; select 2", ""),
+    ] {
+        let text = home.fails(2, &["sql", "--db", sql]);
+        assert!(text.contains(word), "{sql}: {text}");
+    }
+    let text = home.fails(2, &["sql", "--db", "--timeout-secs", "1", "select pg_sleep(60)"]);
+    assert!(text.contains("longer than 1 second"), "{text}");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = home.command(&["sql", "--db", "select 1"]);
+    let output = command.env("DATABASE_URL", format!("postgres://u:hunter2@{closed}/x")).output().unwrap();
+    let text = said(&output);
+    assert!(output.status.code() == Some(4) && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_lake_on_s3_is_written_and_asked_like_a_folder() {
+    use fixtures::bucket::{Bucket, Options};
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bucket = runtime.block_on(Bucket::start(Options::default())).unwrap();
+    let home = Home::new();
+    let on_s3 = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.envs(bucket.environment());
+        command
+    };
+    let ok = |arguments: &[&str]| {
+        let output = on_s3(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    home.ok(&["generate", "mits", "feed.xml", "--properties", "3", "--units", "20"]);
+    home.ok(&["copy", "mits:feed.xml", "parquet:out/"]);
+    ok(&["copy", "mits:feed.xml", "parquet:s3://harbor-lake/deep/out"]);
+    let keys = bucket.keys();
+    assert!(keys.iter().any(|key| key.starts_with("deep/out/units/")), "{keys:?}");
+    assert!(keys.iter().all(|key| key.starts_with("deep/out/") && !key.contains("/_tmp/")), "{keys:?}");
+    assert_eq!(bucket.open_uploads(), 0);
+    let same = |sql: &str| {
+        let remote = ok(&["sql", "--lake", "s3://harbor-lake/deep/out", "--format", "csv", sql]);
+        assert_eq!(remote, home.ok(&["sql", "--lake", "out", "--format", "csv", sql]), "{sql}");
+        remote.lines().count()
+    };
+    assert!(same("select property_id, unit_number, market_rent from units order by 1, 2") > 50);
+    assert!(same("select property_id, name, amount from fees order by 1, 2, 3") > 3);
+    // Once more, with a store that is busy now and then: the same rows, not twice.
+    bucket.busy(2);
+    ok(&["copy", "mits:feed.xml", "parquet:s3://harbor-lake/deep/out"]);
+    bucket.busy(2);
+    same("select count(*) as n, count(distinct property_id || unit_number) as m from units");
+    assert!(bucket.calls("LIST") > 1);
+
+    // A pipeline, with its books in PostgreSQL.
+    let vendor = ResMan::start(&["--properties", "2", "--units", "5"]);
+    let mut run = vendor.command(&home, &["run", "resman_inventory"]);
+    let output = run.envs(bucket.environment()).env("PROPFLOW_LAKE", "s3://harbor-lake/live").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let count = "select count(distinct property_id) as n from units";
+    assert_eq!(ok(&["sql", "--lake", "s3://harbor-lake/live/", "--format", "csv", count]), "n\n2\n");
+
+    for (command, words) in [
+        (on_s3(&["copy", "mits:feed.xml", "parquet:s3://no-such-lake/out"]), ["no-such-lake", "bucket"]),
+        (on_s3(&["sql", "--lake", "s3://no-such-lake/out", "select 1"]), ["no-such-lake", "bucket"]),
+        (
+            {
+                let mut command = on_s3(&["copy", "mits:feed.xml", "parquet:s3://harbor-lake/other"]);
+                command.env("AWS_ACCESS_KEY_ID", "someone-else");
+                command
+            },
+            ["harbor-lake", "credentials"],
+        ),
+    ] {
+        let mut command = command;
+        let output = command.output().unwrap();
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(words.iter().all(|word| text.contains(word)) && !text.contains("harbor-secret"), "{text}");
+    }
+}
