@@ -53,13 +53,15 @@ pub fn run(options: &Options, quiet: bool, out: &mut dyn Write) -> Result<()> {
     let mut kept;
     let to: &mut dyn Write = match &options.out {
         Some(path) => {
-            let made = File::create(path).map_err(|e| Fault::user(format!("`{}` cannot be written", path.display())).because(e))?;
+            let made = File::create(path)
+                .map_err(|e| Fault::user(format!("`{}` cannot be written", path.display())).because(e))?;
             kept = BufWriter::new(made);
             &mut kept
         }
         None => out,
     };
-    let mut reader = Reader { embedded: Embedded::new(&options.region), options, to, open: None, conversations: 0, messages: 0 };
+    let mut reader =
+        Reader { embedded: Embedded::new(&options.region), options, to, open: None, conversations: 0, messages: 0 };
     let began = Instant::now();
     let mut line = Vec::new();
     for number in 1.. {
@@ -75,7 +77,8 @@ pub fn run(options: &Options, quiet: bool, out: &mut dyn Write) -> Result<()> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let row: Map<String, Value> = serde_json::from_slice(&line).map_err(|e| wrong("is no JSON object").because(e))?;
+        let row: Map<String, Value> =
+            serde_json::from_slice(&line).map_err(|e| wrong("is no JSON object").because(e))?;
         reader.row(row, number).map_err(|f| f.at(format!("{place}: line {number}")))?;
     }
     reader.close()?;
@@ -85,7 +88,13 @@ pub fn run(options: &Options, quiet: bool, out: &mut dyn Write) -> Result<()> {
         let secs = began.elapsed().as_secs_f64().max(1e-6);
         let rate = (messages as f64 / secs) as u64;
         let mut err = std::io::stderr().lock();
-        wrote(writeln!(err, "{} conversations, {} messages, {} a second", thousands(conversations), thousands(messages), thousands(rate)))?;
+        wrote(writeln!(
+            err,
+            "{} conversations, {} messages, {} a second",
+            thousands(conversations),
+            thousands(messages),
+            thousands(rate)
+        ))?;
     }
     Ok(())
 }
@@ -102,7 +111,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn row(&mut self, mut row: Map<String, Value>, number: usize) -> Result<()> {
-        let id = ["id", "dialogue", "dialogue_id", "conversation_id"].iter().find_map(|k| row.get(*k)).cloned().unwrap_or(json!(number));
+        let id = ["id", "dialogue", "dialogue_id", "conversation_id"]
+            .iter()
+            .find_map(|k| row.get(*k))
+            .cloned()
+            .unwrap_or(json!(number));
         if let Some(said) = row.get("utterance").and_then(Value::as_str) {
             if self.open.as_ref().is_some_and(|(open, _)| *open != id) {
                 self.close()?;
@@ -117,7 +130,9 @@ impl Reader<'_> {
             return Ok(());
         }
         self.close()?;
-        let Some((list, only)) = ["messages", "turns", "user_turns"].iter().find_map(|k| Some((row.remove(*k)?, *k == "user_turns"))) else {
+        let Some((list, only)) =
+            ["messages", "turns", "user_turns"].iter().find_map(|k| Some((row.remove(*k)?, *k == "user_turns")))
+        else {
             return Err(Fault::user("there is no `messages`, `turns`, `user_turns` or `utterance`"));
         };
         let Value::Array(list) = list else { return Err(Fault::user("the messages are no list")) };
@@ -135,11 +150,15 @@ impl Reader<'_> {
         if let Some(text) = item.as_str() {
             return Ok(Message { role: turn, at: self.options.at, text: text.to_owned() });
         }
-        let text = word(&["text", "message", "content", "utterance"]).ok_or_else(|| Fault::user(format!("message {n} has no `text`")))?;
+        let text = word(&["text", "message", "content", "utterance"])
+            .ok_or_else(|| Fault::user(format!("message {n} has no `text`")))?;
         let role = match word(&["role", "sender", "speaker", "from", "direction"]).map(str::to_lowercase).as_deref() {
             Some("user" | "renter" | "customer" | "prospect" | "guest" | "in" | "lead" | "client") => Role::Renter,
             Some("agent" | "assistant" | "bot" | "chatbot" | "system" | "staff" | "out" | "office") => Role::Agent,
-            Some(_) => return Err(Fault::user(format!("the role of message {n} is none that is known")).hint("Use `user` or `agent`.")),
+            Some(_) => {
+                return Err(Fault::user(format!("the role of message {n} is none that is known"))
+                    .hint("Use `user` or `agent`."));
+            }
             None => turn,
         };
         let at = match word(&["at", "timestamp", "time"]) {

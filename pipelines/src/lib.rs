@@ -10,7 +10,7 @@ pub mod couriers;
 pub mod demo;
 pub mod docs;
 pub mod embedded;
-mod enrich;
+pub mod enrich;
 pub mod http;
 pub mod inbox;
 pub mod jobs;

@@ -140,11 +140,12 @@ fn content(contact: Uuid, said: &[Said]) -> String {
 }
 
 async fn conversation(connection: &mut PgConnection, property: &str, said: &[Said]) -> Result<Conversation> {
-    let zone: Option<Option<String>> = sqlx::query_scalar("select time_zone from core.properties where property_id = $1 and deleted_at is null")
-        .bind(property)
-        .fetch_optional(connection)
-        .await
-        .map_err(|e| fault("cannot read a property's time zone", e))?;
+    let zone: Option<Option<String>> =
+        sqlx::query_scalar("select time_zone from core.properties where property_id = $1 and deleted_at is null")
+            .bind(property)
+            .fetch_optional(connection)
+            .await
+            .map_err(|e| fault("cannot read a property's time zone", e))?;
     let message = |s: &Said| Message {
         role: if s.direction == "out" { Role::Agent } else { Role::Renter },
         at: Some(s.at),
@@ -159,7 +160,11 @@ async fn one(pool: &PgPool, enricher: &dyn Enricher, clock: &dyn Clock, id: Uuid
     let found = store::many(&mut connection, &[id]).await?.into_iter().next();
     let Some(contact) = found.filter(|c| c.merged_into.is_none()) else {
         // Gone, or merged away: its messages were marked again when they moved.
-        sqlx::query("delete from sync.lead_scores where contact_id = $1").bind(id).execute(&mut *connection).await.map_err(|e| fault(WHAT, e))?;
+        sqlx::query("delete from sync.lead_scores where contact_id = $1")
+            .bind(id)
+            .execute(&mut *connection)
+            .await
+            .map_err(|e| fault(WHAT, e))?;
         return unmark(&mut connection, marks).await.map(|()| false);
     };
     let words = said(&mut connection, id).await?;
@@ -217,7 +222,13 @@ async fn one(pool: &PgPool, enricher: &dyn Enricher, clock: &dyn Clock, id: Uuid
 }
 
 /// Audit row and event, if a reader can see a difference. The version stays: nobody's own change is overtaken by a reading.
-async fn tell(tx: &mut PgConnection, before: &Contact, after: &Contact, scored: &Contact, now: DateTime<Utc>) -> Result<()> {
+async fn tell(
+    tx: &mut PgConnection,
+    before: &Contact,
+    after: &Contact,
+    scored: &Contact,
+    now: DateTime<Utc>,
+) -> Result<()> {
     let mut changed = Vec::new();
     if before.enrichment != after.enrichment {
         changed.push("enrichment");
@@ -304,7 +315,8 @@ fn data(e: &Enrichment, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Valu
 
 /// What one message says, for the answer to the request that brings it. The turn reads it again with all the others.
 pub(super) fn at_once(interaction: Option<&Interaction>, region: &str, now: DateTime<Utc>) -> Value {
-    let Some((i, text)) = interaction.and_then(|i| Some((i, i.message.clone()?))).filter(|(i, _)| i.kind != "note") else {
+    let Some((i, text)) = interaction.and_then(|i| Some((i, i.message.clone()?))).filter(|(i, _)| i.kind != "note")
+    else {
         return json!({});
     };
     let role = if i.direction == "out" { Role::Agent } else { Role::Renter };
@@ -314,7 +326,17 @@ pub(super) fn at_once(interaction: Option<&Interaction>, region: &str, now: Date
 
 /// The wishes that a person may confirm.
 pub const WISHES: [&str; 11] = [
-    "move_in", "budget", "bedrooms", "bathrooms", "square_feet", "floor", "pets", "lease_months", "areas", "near", "amenities",
+    "move_in",
+    "budget",
+    "bedrooms",
+    "bathrooms",
+    "square_feet",
+    "floor",
+    "pets",
+    "lease_months",
+    "areas",
+    "near",
+    "amenities",
 ];
 
 /// Writes wishes to the contact's preferences, but for those that a person has confirmed.
@@ -359,7 +381,10 @@ pub(super) fn confirm(contact: &mut Contact, wishes: &Map<String, Value>) {
         if value.is_null() {
             kept.remove(name);
         } else {
-            kept.insert(name.clone(), json!({ "value": value, "source": "person", "confirmed": true, "confidence": 1.0 }));
+            kept.insert(
+                name.clone(),
+                json!({ "value": value, "source": "person", "confirmed": true, "confidence": 1.0 }),
+            );
         }
     }
     contact.preferences["wishes"] = Value::Object(kept);

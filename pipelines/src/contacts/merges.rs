@@ -384,9 +384,15 @@ fn survive(keep: &mut Contact, spare: &Contact, strategy: Strategy) {
         (a, b) => a.or_else(|| b.clone()),
     };
     // What either side has confirmed holds for both.
-    let confirmed: Vec<(String, Value)> = spare.preferences["wishes"].as_object().into_iter().flatten()
-        .filter(|(name, wish)| wish["confirmed"] == true && keep.preferences["wishes"][name.as_str()]["confirmed"] != true)
-        .map(|(name, wish)| (name.clone(), wish.clone())).collect();
+    let confirmed: Vec<(String, Value)> = spare.preferences["wishes"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, wish)| {
+            wish["confirmed"] == true && keep.preferences["wishes"][name.as_str()]["confirmed"] != true
+        })
+        .map(|(name, wish)| (name.clone(), wish.clone()))
+        .collect();
     for (name, wish) in confirmed {
         if !keep.preferences["wishes"].is_object() {
             keep.preferences["wishes"] = json!({});

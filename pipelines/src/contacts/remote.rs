@@ -54,8 +54,9 @@ const LONGEST_SUMMARY: usize = 2_000;
 pub fn from_environment(env: &Env, get: impl Fn(&str) -> Option<String>) -> Result<Box<dyn Enricher>> {
     let get = |name: &str| get(name).filter(|v| !v.trim().is_empty());
     let Some(url) = get("PROPFLOW_ENRICHER_URL") else { return Ok(Box::new(Embedded::default())) };
-    let model = get("PROPFLOW_ENRICHER_MODEL")
-        .ok_or_else(|| Fault::user("`PROPFLOW_ENRICHER_URL` is set without `PROPFLOW_ENRICHER_MODEL`").hint("Name the model."))?;
+    let model = get("PROPFLOW_ENRICHER_MODEL").ok_or_else(|| {
+        Fault::user("`PROPFLOW_ENRICHER_URL` is set without `PROPFLOW_ENRICHER_MODEL`").hint("Name the model.")
+    })?;
     let number = |name: &'static str| -> Result<Option<u64>> {
         let Some(text) = get(name) else { return Ok(None) };
         let parsed = text.trim().parse().ok().filter(|n| (1..=300_000).contains(n));
@@ -66,7 +67,9 @@ pub fn from_environment(env: &Env, get: impl Fn(&str) -> Option<String>) -> Resu
         model,
         api_key: get("PROPFLOW_ENRICHER_KEY").map(|k| SecretRef::parse(&k)).transpose()?,
         timeout_secs: number("PROPFLOW_ENRICHER_TIMEOUT_SECS")?.unwrap_or_else(timeout_secs).min(540),
-        max_tokens: number("PROPFLOW_ENRICHER_MAX_TOKENS")?.and_then(|n| u32::try_from(n).ok()).unwrap_or_else(max_tokens),
+        max_tokens: number("PROPFLOW_ENRICHER_MAX_TOKENS")?
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or_else(max_tokens),
     };
     Ok(Box::new(Remote::open(config, env)?))
 }
@@ -145,15 +148,21 @@ const TASK: &str = "You read a conversation of a person who looks for a home wit
 fn checked(mut reading: Reading, messages: usize) -> Option<Reading> {
     let found = serde_json::to_value(&reading.preferences_extracted).ok()?;
     let holds = |f: &Value| {
-        f["message"].as_u64().is_some_and(|n| n < messages as u64) && f["confidence"].as_f64().is_some_and(|c| (0.0..=1.0).contains(&c))
+        f["message"].as_u64().is_some_and(|n| n < messages as u64)
+            && f["confidence"].as_f64().is_some_and(|c| (0.0..=1.0).contains(&c))
     };
     let sound = found.as_object()?.values().all(|v| match v.as_array() {
         Some(list) => list.len() <= 50 && list.iter().all(holds),
         None => holds(v),
     });
     let mood = reading.sentiment_analysis.score;
-    let topics = reading.key_topics.len() <= 50 && reading.key_topics.iter().all(|t| (0.0..=1.0).contains(&t.weight) && t.topic.len() <= 100);
-    if !sound || !topics || !(-1.0..=1.0).contains(&mood) || reading.conversation_summary.chars().count() > LONGEST_SUMMARY {
+    let topics = reading.key_topics.len() <= 50
+        && reading.key_topics.iter().all(|t| (0.0..=1.0).contains(&t.weight) && t.topic.len() <= 100);
+    if !sound
+        || !topics
+        || !(-1.0..=1.0).contains(&mood)
+        || reading.conversation_summary.chars().count() > LONGEST_SUMMARY
+    {
         return None;
     }
     reading.sentiment_analysis = Sentiment::of(mood);
@@ -169,9 +178,12 @@ fn checked(mut reading: Reading, messages: usize) -> Option<Reading> {
 impl Enricher for Remote {
     async fn enrich(&self, conversation: &Conversation) -> Result<Enrichment> {
         match self.ask(conversation).await {
-            Ok(reading) => {
-                Ok(Enrichment { reading, pattern: pattern(conversation), reader: self.config.model.clone(), fallback: None })
-            }
+            Ok(reading) => Ok(Enrichment {
+                reading,
+                pattern: pattern(conversation),
+                reader: self.config.model.clone(),
+                fallback: None,
+            }),
             Err(fault) => {
                 tracing::warn!(error = fault.chain(), "the model could not be asked; the embedded reader stands in");
                 Ok(Enrichment { fallback: Some(fault.message.to_string()), ..self.embedded.read(conversation) })

@@ -20,14 +20,26 @@ pub(super) struct Named {
 }
 
 const MONTHS: [(&str, &str); 12] = [
-    ("january", "jan"), ("february", "feb"), ("march", "mar"), ("april", "apr"), ("may", "may"), ("june", "jun"),
-    ("july", "jul"), ("august", "aug"), ("september", "sep"), ("october", "oct"), ("november", "nov"),
+    ("january", "jan"),
+    ("february", "feb"),
+    ("march", "mar"),
+    ("april", "apr"),
+    ("may", "may"),
+    ("june", "jun"),
+    ("july", "jul"),
+    ("august", "aug"),
+    ("september", "sep"),
+    ("october", "oct"),
+    ("november", "nov"),
     ("december", "dec"),
 ];
 
 fn month(token: &Token<'_>) -> Option<u32> {
     // `may` and `march` are other words too: in small letters only a number beside them makes them months.
-    MONTHS.iter().position(|(l, s)| token.is(&[l, s]) || (*l == "september" && token.is(&["sept"]))).map(|n| n as u32 + 1)
+    MONTHS
+        .iter()
+        .position(|(l, s)| token.is(&[l, s]) || (*l == "september" && token.is(&["sept"])))
+        .map(|n| n as u32 + 1)
 }
 
 fn doubtful(token: &Token<'_>) -> bool {
@@ -224,7 +236,9 @@ fn by_weekday(t: &[Token<'_>], today: NaiveDate) -> Option<Found> {
     // `Friday, March 14th` is the 14th.
     let mut behind = length + usize::from(word(length, &[","]));
     behind += usize::from(word(behind, &["the"]));
-    if let Some((more, span, true, true)) = t.get(behind..).and_then(|t| by_month(t, today).or_else(|| in_figures(t, today))) {
+    if let Some((more, span, true, true)) =
+        t.get(behind..).and_then(|t| by_month(t, today).or_else(|| in_figures(t, today)))
+    {
         return Some((behind + more, span, true, true));
     }
     Some((length, (date, date), true, true))
@@ -303,28 +317,54 @@ fn by_month(t: &[Token<'_>], today: NaiveDate) -> Option<Found> {
     }
     // `the 5th floor`, `first time`: an ordinal in front of a word that it counts is no day.
     let counted = t.get(at + 1).is_some_and(|n| {
-        n.wordy() && (n.is(&["floor", "level", "story", "time", "one", "bedroom", "place", "thing", "option", "ave", "avenue",
-            "street", "st", "choice", "bathroom", "apartment", "unit", "month", "person", "floors", "or", "grade"]))
+        n.wordy()
+            && (n.is(&[
+                "floor",
+                "level",
+                "story",
+                "time",
+                "one",
+                "bedroom",
+                "place",
+                "thing",
+                "option",
+                "ave",
+                "avenue",
+                "street",
+                "st",
+                "choice",
+                "bathroom",
+                "apartment",
+                "unit",
+                "month",
+                "person",
+                "floors",
+                "or",
+                "grade",
+            ]))
     });
     let hyphen = t.get(at + 1).is_some_and(|n| n.is(&["-"]));
     if counted || hyphen || (token.spelled && at == 0) || (token.spelled && token.is(&["second", "third"])) {
         return None;
     }
     let this = today.with_day(day);
-    let date = this.filter(|d| *d >= today).or_else(|| {
-        (1..=2).find_map(|n| today.with_day(1)?.checked_add_months(Months::new(n))?.with_day(day))
-    })?;
+    let date = this
+        .filter(|d| *d >= today)
+        .or_else(|| (1..=2).find_map(|n| today.with_day(1)?.checked_add_months(Months::new(n))?.with_day(day)))?;
     Some((at + 1, (date, date), true, at == 1 || !token.spelled))
 }
 
 /// Words that make a number in front of them something else than a day.
 fn rooms(token: &Token<'_>) -> bool {
-    token.is(&["bed", "beds", "bedroom", "bedrooms", "bath", "baths", "bathroom", "br", "bd", "ba", "pm", "am", "k", "people", "dogs",
-        "cats", "month", "months", "year"])
+    token.is(&[
+        "bed", "beds", "bedroom", "bedrooms", "bath", "baths", "bathroom", "br", "bd", "ba", "pm", "am", "k", "people",
+        "dogs", "cats", "month", "months", "year",
+    ])
 }
 
 fn in_figures(t: &[Token<'_>], today: NaiveDate) -> Option<Found> {
-    let figure = |n: usize| t.get(n).filter(|t| !t.ordinal && !t.spelled && t.currency.is_none()).and_then(|t| t.number);
+    let figure =
+        |n: usize| t.get(n).filter(|t| !t.ordinal && !t.spelled && t.currency.is_none()).and_then(|t| t.number);
     let mark = |n: usize, marks: &[&str]| t.get(n).is_some_and(|m| m.is(marks) && m.glued);
     let whole = |n: f64| (n.fract() == 0.0 && n >= 0.0 && n < 10_000.0).then_some(n as u32);
     let (a, b) = (whole(figure(0)?)?, figure(2).and_then(whole));
@@ -375,8 +415,13 @@ pub(super) fn time(t: &[Token<'_>], at: usize) -> Option<(usize, NaiveTime)> {
         (length, sure) = (length + 1, true);
     }
     let led = at > 0 && t[at - 1].is(&["at", "around", "about", "@", "by"]);
-    let ends = t.get(at + length).is_none_or(|n| !n.glued && !rooms(n) && n.number.is_none()
-        && !n.is(&["pets", "pet", "people", "months", "weeks", "days", "dollars", "%", "credits", "main"]) || n.is(&[".", ",", "?", "!"]));
+    let ends = t.get(at + length).is_none_or(|n| {
+        !n.glued
+            && !rooms(n)
+            && n.number.is_none()
+            && !n.is(&["pets", "pet", "people", "months", "weeks", "days", "dollars", "%", "credits", "main"])
+            || n.is(&[".", ",", "?", "!"])
+    });
     if !(sure || (led && (1..=12).contains(&hour) && ends)) {
         return None;
     }
@@ -433,7 +478,9 @@ mod tests {
 
     #[test]
     fn times_of_day() {
-        for (text, at, wanted) in [("2pm", 0, "14:00"), ("10:30 a.m.", 0, "10:30"), ("at 4", 1, "16:00"), ("noon", 0, "12:00")] {
+        for (text, at, wanted) in
+            [("2pm", 0, "14:00"), ("10:30 a.m.", 0, "10:30"), ("at 4", 1, "16:00"), ("noon", 0, "12:00")]
+        {
             let parts = Text::new(text);
             let (_, time) = time(&parts.tokens, at).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(time.format("%H:%M").to_string(), wanted);

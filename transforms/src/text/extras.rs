@@ -2,18 +2,53 @@
 
 use std::collections::BTreeMap;
 
+use super::Pets;
 use super::tokens::{Text, Token};
 use super::wishes::{Reader, Sentence, Slot, Source, denied};
-use super::Pets;
 use crate::functions::{email_canonical, phone_e164};
 
 const KINDS: &[(&str, &str)] = &[
-    ("dog", "dog"), ("dogs", "dog"), ("puppy", "dog"), ("puppies", "dog"), ("pup", "dog"), ("doggo", "dog"), ("labrador", "dog"), ("lab", "dog"),
-    ("husky", "dog"), ("retriever", "dog"), ("bulldog", "dog"), ("chihuahua", "dog"), ("poodle", "dog"), ("shepherd", "dog"), ("pitbull", "dog"),
-    ("terrier", "dog"), ("corgi", "dog"), ("beagle", "dog"), ("dachshund", "dog"), ("rottweiler", "dog"), ("cat", "cat"), ("cats", "cat"),
-    ("kitten", "cat"), ("kittens", "cat"), ("kitty", "cat"), ("bird", "bird"), ("birds", "bird"), ("parrot", "bird"), ("rabbit", "rabbit"),
-    ("rabbits", "rabbit"), ("bunny", "rabbit"), ("hamster", "rodent"), ("hamsters", "rodent"), ("ferret", "rodent"), ("fish", "fish"),
-    ("aquarium", "fish"), ("lizard", "reptile"), ("snake", "reptile"), ("turtle", "reptile"), ("gecko", "reptile"), ("iguana", "reptile"),
+    ("dog", "dog"),
+    ("dogs", "dog"),
+    ("puppy", "dog"),
+    ("puppies", "dog"),
+    ("pup", "dog"),
+    ("doggo", "dog"),
+    ("labrador", "dog"),
+    ("lab", "dog"),
+    ("husky", "dog"),
+    ("retriever", "dog"),
+    ("bulldog", "dog"),
+    ("chihuahua", "dog"),
+    ("poodle", "dog"),
+    ("shepherd", "dog"),
+    ("pitbull", "dog"),
+    ("terrier", "dog"),
+    ("corgi", "dog"),
+    ("beagle", "dog"),
+    ("dachshund", "dog"),
+    ("rottweiler", "dog"),
+    ("cat", "cat"),
+    ("cats", "cat"),
+    ("kitten", "cat"),
+    ("kittens", "cat"),
+    ("kitty", "cat"),
+    ("bird", "bird"),
+    ("birds", "bird"),
+    ("parrot", "bird"),
+    ("rabbit", "rabbit"),
+    ("rabbits", "rabbit"),
+    ("bunny", "rabbit"),
+    ("hamster", "rodent"),
+    ("hamsters", "rodent"),
+    ("ferret", "rodent"),
+    ("fish", "fish"),
+    ("aquarium", "fish"),
+    ("lizard", "reptile"),
+    ("snake", "reptile"),
+    ("turtle", "reptile"),
+    ("gecko", "reptile"),
+    ("iguana", "reptile"),
 ];
 
 /// Reads animals.
@@ -21,8 +56,13 @@ pub(super) fn pets(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], sou
     let tokens = s.tokens();
     let word = |n: usize, words: &[&str]| tokens.get(n).is_some_and(|t| t.is(words));
     let asked = reader.asked.contains(&Slot::Pets);
-    let owns = asked || s.has(&["have", "has", "own", "my", "our", "with", "bring", "bringing", "got", "i've", "live", "allow", "allows", "allowed", "accept", "accepts", "take", "ok", "okay", "friendly", "welcome", "two", "plus", "and"]);
-    let fond = s.has(&["like", "likes", "love", "loves", "hate", "smell", "hates", "wonder"]) && !s.has(&["have", "my", "our", "bring", "with"]);
+    let owns = asked
+        || s.has(&[
+            "have", "has", "own", "my", "our", "with", "bring", "bringing", "got", "i've", "live", "allow", "allows",
+            "allowed", "accept", "accepts", "take", "ok", "okay", "friendly", "welcome", "two", "plus", "and",
+        ]);
+    let fond = s.has(&["like", "likes", "love", "loves", "hate", "smell", "hates", "wonder"])
+        && !s.has(&["have", "my", "our", "bring", "with"]);
     let past = s.says(&["used", "to"]) || s.has(&["died", "had"]);
     let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
     let mut place: Option<usize> = None;
@@ -34,8 +74,13 @@ pub(super) fn pets(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], sou
             continue;
         }
         // `dog park`, `cat person`, `pet fee`, `pet policy`: no animal of theirs.
-        let beside = word(at + 1, &["park", "parks", "person", "walker", "fee", "fees", "deposit", "policy", "policies", "rent", "wash", "run", "sitter", "free"])
-            || (word(at + 1, &["-"]) && word(at + 2, &["free"]));
+        let beside = word(
+            at + 1,
+            &[
+                "park", "parks", "person", "walker", "fee", "fees", "deposit", "policy", "policies", "rent", "wash",
+                "run", "sitter", "free",
+            ],
+        ) || (word(at + 1, &["-"]) && word(at + 2, &["free"]));
         if beside || past || fond {
             continue;
         }
@@ -45,17 +90,46 @@ pub(super) fn pets(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], sou
             continue;
         }
         if general {
-            let wanted = word(at + 1, &["friendly", "allowed", "ok", "okay", "welcome"]) || (word(at + 1, &["-"]) && word(at + 2, &["friendly"]))
-                || tokens[..at].iter().rev().take(4).any(|t| t.is(&["allow", "allows", "accept", "accepts", "permit", "permits", "allowing", "permitting", "take", "takes", "ok", "okay", "for", "accepting", "welcomes"]));
-            let owned = tokens[..at].iter().rev().take(4).any(|t| t.is(&["have", "own", "my", "our", "with", "bring", "got", "has"]));
-            if s.asks && wanted && !s.has(&["find", "need", "want", "looking", "help", "search", "apartment", "place", "one"]) {
+            let welcome = (1..=3).any(|n| word(at + n, &["allowed", "permitted", "accepted", "welcome", "allow"]));
+            let may = tokens[..at].iter().rev().take(4).any(|t| t.is(&["can", "could"]))
+                && tokens[..at].iter().rev().take(3).any(|t| t.is(&["have", "bring", "keep"]));
+            let wanted = welcome
+                || may
+                || word(at + 1, &["friendly", "allowed", "ok", "okay", "welcome"])
+                || (word(at + 1, &["-"]) && word(at + 2, &["friendly"]))
+                || tokens[..at].iter().rev().take(4).any(|t| {
+                    t.is(&[
+                        "allow",
+                        "allows",
+                        "accept",
+                        "accepts",
+                        "permit",
+                        "permits",
+                        "allowing",
+                        "permitting",
+                        "take",
+                        "takes",
+                        "ok",
+                        "okay",
+                        "for",
+                        "accepting",
+                        "welcomes",
+                    ])
+                });
+            let owned = tokens[..at]
+                .iter()
+                .rev()
+                .take(4)
+                .any(|t| t.is(&["have", "own", "my", "our", "with", "bring", "got", "has"]));
+            if wanted && inquires(s) {
                 // Whoever asks has some, most of the time.
                 if reader.wishes.pets.is_none() && s.has(&["you", "they", "pets"]) {
-                    reader.wishes.pets = Some(source.found(Pets { has: true, kinds: BTreeMap::new() }, tokens[at].text, 0.4));
+                    reader.wishes.pets =
+                        Some(source.found(Pets { has: true, kinds: BTreeMap::new() }, tokens[at].text, 0.4));
                 }
                 continue;
             }
-            if wanted && !s.asks || wanted && s.has(&["find", "need", "want", "looking", "help", "search"]) {
+            if wanted {
                 reader.amenity("pet_friendly", true, tokens[at].text, 0.85, source);
             }
             if wanted || owned {
@@ -98,7 +172,8 @@ pub(super) fn pets(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], sou
     if !kinds.is_empty() {
         let sure = if s.asks && !s.has(&["have", "my", "our"]) { 0.6 } else { 0.9 };
         // Animals add up over messages: `I have a cat` … `and a dog`.
-        if let Some(known) = reader.wishes.pets.as_ref().filter(|p| p.value.has && !s.has(&["actually", "not", "only"])) {
+        if let Some(known) = reader.wishes.pets.as_ref().filter(|p| p.value.has && !s.has(&["actually", "not", "only"]))
+        {
             for (kind, count) in &known.value.kinds {
                 kinds.entry(kind.clone()).or_insert(*count);
             }
@@ -110,6 +185,49 @@ pub(super) fn pets(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], sou
     } else if reader.wishes.pets.as_ref().is_none_or(|p| !p.value.has || p.confidence < 0.5) {
         reader.wishes.pets = Some(source.found(Pets { has: true, kinds }, words, 0.75));
     }
+}
+
+/// Whether a sentence only wants to know what a home has: `is it furnished?`, `tell me if pets are allowed`. One that asks for
+/// such a home (`are there any where …`, `can you find one with …`) is a wish.
+fn inquires(s: &Sentence<'_>) -> bool {
+    if s.has(&["if", "whether"]) {
+        return true;
+    }
+    let others = s.has(&[
+        "find",
+        "search",
+        "looking",
+        "other",
+        "others",
+        "another",
+        "something",
+        "anything",
+        "any",
+        "one",
+        "some",
+        "where",
+        "want",
+    ]);
+    let one = s.has(&["it", "they", "you", "the", "this", "there", "pets", "your"])
+        && s.has(&["is", "are", "does", "do", "has", "have", "can", "comes", "come", "will", "allow", "allows"]);
+    s.asks
+        && one
+        && !(others
+            && s.has(&[
+                "apartment",
+                "apartments",
+                "place",
+                "places",
+                "one",
+                "ones",
+                "home",
+                "homes",
+                "unit",
+                "house",
+                "where",
+                "option",
+                "options",
+            ]))
 }
 
 /// A no to what was asked: no animals, no balcony.
@@ -149,11 +267,20 @@ pub(super) fn lease(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], so
             _ => continue,
         };
         // `in 2 months` is a day, `2000 a month` a price.
-        let day = at > 0 && tokens[at - 1].is(&["in", "within", "about", "next", "ago"]) && !tokens[unit..].iter().take(2).any(|t| t.is(&["lease"]));
+        let day = at > 0
+            && tokens[at - 1].is(&["in", "within", "about", "next", "ago"])
+            && !tokens[unit..].iter().take(2).any(|t| t.is(&["lease"]));
         let later = tokens.get(unit + 1).is_some_and(|t| t.is(&["from", "old", "ago", "later"]));
         let priced = each == 1 && tokens[at].is(&["a"]);
         let months = n * f64::from(each);
-        if !cue || day || later || priced || !(1.0..=60.0).contains(&months) || denied(tokens, at) || months.fract() != 0.0 {
+        if !cue
+            || day
+            || later
+            || priced
+            || !(1.0..=60.0).contains(&months)
+            || denied(tokens, at)
+            || months.fract() != 0.0
+        {
             continue;
         }
         used[at] = true;
@@ -163,21 +290,66 @@ pub(super) fn lease(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], so
 
 /// What a home may have, by the words for it. More words come before fewer.
 const FEATURES: &[(&[&str], &str)] = &[
-    (&["washer", "and", "dryer"], "in_unit_laundry"), (&["washer", "/", "dryer"], "in_unit_laundry"), (&["w", "/", "d"], "in_unit_laundry"),
-    (&["in", "unit", "laundry"], "in_unit_laundry"), (&["in", "-", "unit", "laundry"], "in_unit_laundry"), (&["washer", "dryer"], "in_unit_laundry"),
-    (&["laundry", "in", "unit"], "in_unit_laundry"), (&["washing", "machine"], "in_unit_laundry"), (&["washer"], "in_unit_laundry"), (&["laundry"], "laundry"),
-    (&["air", "conditioning"], "air_conditioning"), (&["air", "conditioner"], "air_conditioning"), (&["a", "/", "c"], "air_conditioning"),
-    (&["central", "air"], "air_conditioning"), (&["ac"], "air_conditioning"), (&["swimming", "pool"], "pool"), (&["pool"], "pool"),
-    (&["fitness", "center"], "gym"), (&["gym"], "gym"), (&["walk", "in", "closet"], "walk_in_closet"), (&["walk", "-", "in", "closet"], "walk_in_closet"),
-    (&["hardwood"], "hardwood_floors"), (&["fireplace"], "fireplace"), (&["backyard"], "yard"), (&["yard"], "yard"), (&["garden"], "yard"),
-    (&["storage"], "storage"), (&["utilities", "included"], "utilities_included"), (&["doorman"], "doorman"), (&["gated"], "gated"),
-    (&["dog", "park"], "dog_park"), (&["ev", "charging"], "ev_charging"), (&["dishwasher"], "dishwasher"), (&["microwave"], "microwave"),
-    (&["unfurnished"], "unfurnished"), (&["furnished"], "furnished"), (&["furniture"], "furnished"), (&["wheelchair"], "accessible"),
-    (&["accessible"], "accessible"), (&["elevator"], "elevator"), (&["elevators"], "elevator"), (&["lift"], "elevator"), (&["balcony"], "balcony"),
-    (&["balconies"], "balcony"), (&["patio"], "balcony"), (&["terrace"], "balcony"), (&["garage"], "parking"), (&["carport"], "parking"),
-    (&["parking"], "parking"), (&["high", "floor"], "high_floor"), (&["higher", "floor"], "high_floor"), (&["top", "floor"], "top_floor"),
-    (&["fridge"], "refrigerator"), (&["refrigerator"], "refrigerator"), (&["bathtub"], "bathtub"), (&["wifi"], "internet"), (&["internet"], "internet"),
-    (&["quiet"], "quiet"), (&["natural", "light"], "natural_light"), (&["rooftop"], "rooftop"),
+    (&["washer", "and", "dryer"], "in_unit_laundry"),
+    (&["washer", "/", "dryer"], "in_unit_laundry"),
+    (&["w", "/", "d"], "in_unit_laundry"),
+    (&["in", "unit", "laundry"], "in_unit_laundry"),
+    (&["in", "-", "unit", "laundry"], "in_unit_laundry"),
+    (&["washer", "dryer"], "in_unit_laundry"),
+    (&["laundry", "in", "unit"], "in_unit_laundry"),
+    (&["washing", "machine"], "in_unit_laundry"),
+    (&["washer"], "in_unit_laundry"),
+    (&["laundry"], "laundry"),
+    (&["air", "conditioning"], "air_conditioning"),
+    (&["air", "conditioner"], "air_conditioning"),
+    (&["a", "/", "c"], "air_conditioning"),
+    (&["central", "air"], "air_conditioning"),
+    (&["ac"], "air_conditioning"),
+    (&["swimming", "pool"], "pool"),
+    (&["pool"], "pool"),
+    (&["fitness", "center"], "gym"),
+    (&["gym"], "gym"),
+    (&["walk", "in", "closet"], "walk_in_closet"),
+    (&["walk", "-", "in", "closet"], "walk_in_closet"),
+    (&["hardwood"], "hardwood_floors"),
+    (&["fireplace"], "fireplace"),
+    (&["backyard"], "yard"),
+    (&["yard"], "yard"),
+    (&["garden"], "yard"),
+    (&["storage"], "storage"),
+    (&["utilities", "included"], "utilities_included"),
+    (&["doorman"], "doorman"),
+    (&["gated"], "gated"),
+    (&["dog", "park"], "dog_park"),
+    (&["ev", "charging"], "ev_charging"),
+    (&["dishwasher"], "dishwasher"),
+    (&["microwave"], "microwave"),
+    (&["unfurnished"], "unfurnished"),
+    (&["furnished"], "furnished"),
+    (&["furniture"], "furnished"),
+    (&["wheelchair"], "accessible"),
+    (&["accessible"], "accessible"),
+    (&["elevator"], "elevator"),
+    (&["elevators"], "elevator"),
+    (&["lift"], "elevator"),
+    (&["balcony"], "balcony"),
+    (&["balconies"], "balcony"),
+    (&["patio"], "balcony"),
+    (&["terrace"], "balcony"),
+    (&["garage"], "parking"),
+    (&["carport"], "parking"),
+    (&["parking"], "parking"),
+    (&["high", "floor"], "high_floor"),
+    (&["higher", "floor"], "high_floor"),
+    (&["top", "floor"], "top_floor"),
+    (&["fridge"], "refrigerator"),
+    (&["refrigerator"], "refrigerator"),
+    (&["bathtub"], "bathtub"),
+    (&["wifi"], "internet"),
+    (&["internet"], "internet"),
+    (&["quiet"], "quiet"),
+    (&["natural", "light"], "natural_light"),
+    (&["rooftop"], "rooftop"),
 ];
 
 /// The features that are named: where, which, and by how many tokens.
@@ -206,20 +378,46 @@ pub(super) fn amenities(reader: &mut Reader, s: &Sentence<'_>, source: Source) {
     if found.is_empty() || s.says(&["doesn't", "matter"]) || s.says(&["don't", "care"]) || s.has(&["optional"]) {
         return;
     }
-    let wish = s.has(&["want", "need", "would", "like", "prefer", "with", "must", "looking", "require", "important", "hoping", "wish", "find", "i'd", "ideally",
-        "search", "love", "should", "having", "needs", "wanted", "have", "has", "include", "includes", "also", "and", "please", "yes", "no"]);
-    let first = tokens.iter().find(|t| t.wordy());
+    let wish = s.has(&[
+        "want",
+        "need",
+        "would",
+        "like",
+        "prefer",
+        "with",
+        "must",
+        "looking",
+        "require",
+        "important",
+        "hoping",
+        "wish",
+        "find",
+        "i'd",
+        "ideally",
+        "search",
+        "love",
+        "should",
+        "having",
+        "needs",
+        "wanted",
+        "have",
+        "has",
+        "include",
+        "includes",
+        "also",
+        "and",
+        "please",
+        "yes",
+        "no",
+    ]);
     // `Is there a pool?` asks about a home; `Can you find one with a pool?` asks for one.
-    let about = s.asks
-        && first.is_some_and(|t| t.is(&["is", "are", "does", "do", "what", "what's", "how", "any", "which", "has", "where", "and", "when"]))
-        && !s.has(&["want", "need", "looking", "find", "search", "would", "with"]);
-    let about = about || (s.asks && (s.says(&["is", "it"]) || s.says(&["does", "it"]) || s.says(&["is", "the"]) || s.says(&["is", "there"]) || s.says(&["does", "the"]) || s.says(&["do", "they"])))
-        && !s.has(&["want", "need", "looking", "find"]);
+    let about = inquires(s) && !(s.has(&["need", "want", "would"]) && !s.has(&["if", "whether"]));
     if about || !(wish || tokens.len() <= 8 || reader.last.is_some()) {
         return;
     }
     for (at, name, length) in found {
-        let near = tokens[..at].iter().rev().take(4).any(|t| t.is(&["near", "close", "by", "nearby", "my"])) && ["gym", "parking"].contains(&name);
+        let near = tokens[..at].iter().rev().take(4).any(|t| t.is(&["near", "close", "by", "nearby", "my"]))
+            && ["gym", "parking"].contains(&name);
         let dated = name == "quiet" && !s.has(&["want", "need", "place", "area", "neighborhood", "looking"]);
         if near || dated {
             continue;
@@ -228,7 +426,11 @@ pub(super) fn amenities(reader: &mut Reader, s: &Sentence<'_>, source: Source) {
         let refused = denied(tokens, at)
             || tokens.iter().skip(at + length).take(4).any(|t| t.is(&["unnecessary", "optional"]))
             || (tokens.iter().skip(at + length).take(4).any(|t| t.word.ends_with("n't") || t.is(&["not"]))
-                && tokens.iter().skip(at + length).take(6).any(|t| t.is(&["necessary", "needed", "required", "need", "matter"])));
+                && tokens
+                    .iter()
+                    .skip(at + length)
+                    .take(6)
+                    .any(|t| t.is(&["necessary", "needed", "required", "need", "matter"])));
         let sure = if refused { 0.75 } else { 0.85 };
         if name == "unfurnished" || name == "furnished" {
             reader.wishes.amenities.retain(|a| a.value.name != "furnished" && a.value.name != "unfurnished");

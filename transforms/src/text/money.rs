@@ -5,13 +5,43 @@ use super::tokens::Token;
 use super::wishes::{Reader, Sentence, Slot, Source};
 
 /// Words that make a sum one of rent.
-const RENT: &[&str] = &["budget", "rent", "price", "priced", "pay", "paying", "afford", "spend", "spending", "cost", "costs", "costing",
-    "cheaper", "monthly", "range", "expensive", "rental", "rents", "pricing"];
+const RENT: &[&str] = &[
+    "budget",
+    "rent",
+    "price",
+    "priced",
+    "pay",
+    "paying",
+    "afford",
+    "spend",
+    "spending",
+    "cost",
+    "costs",
+    "costing",
+    "cheaper",
+    "monthly",
+    "range",
+    "expensive",
+    "rental",
+    "rents",
+    "pricing",
+];
 /// Words that make it something else.
-const OTHER: &[&str] = &["income", "earn", "make", "makes", "salary", "deposit", "fee", "fees", "deposits", "saved", "score", "credit"];
+const OTHER: &[&str] =
+    &["income", "earn", "make", "makes", "salary", "deposit", "fee", "fees", "deposits", "saved", "score", "credit"];
 const CURRENCIES: &[(&str, &str)] = &[
-    ("dollars", "USD"), ("dollar", "USD"), ("usd", "USD"), ("bucks", "USD"), ("euros", "EUR"), ("euro", "EUR"), ("eur", "EUR"),
-    ("pounds", "GBP"), ("gbp", "GBP"), ("cad", "CAD"), ("aud", "AUD"), ("credits", ""),
+    ("dollars", "USD"),
+    ("dollar", "USD"),
+    ("usd", "USD"),
+    ("bucks", "USD"),
+    ("euros", "EUR"),
+    ("euro", "EUR"),
+    ("eur", "EUR"),
+    ("pounds", "GBP"),
+    ("gbp", "GBP"),
+    ("cad", "CAD"),
+    ("aud", "AUD"),
+    ("credits", ""),
 ];
 
 /// Which way a sum limits.
@@ -38,7 +68,9 @@ pub(super) fn read(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], sou
         let Some(sum) = sum(tokens, here, used, cued) else { continue };
         let (n, code, weight, end) = sum;
         // `between 1500 and 1800`, `1500-1800`, `1.5k to 2k`.
-        let link = tokens.get(end).is_some_and(|t| t.is(&["-", "–", "to"]) || (t.is(&["and", "&"]) && lead(tokens, here, &["between"])));
+        let link = tokens
+            .get(end)
+            .is_some_and(|t| t.is(&["-", "–", "to"]) || (t.is(&["and", "&"]) && lead(tokens, here, &["between"])));
         if link {
             let next = end + 1 + usize::from(tokens.get(end + 1).is_some_and(|t| t.is(&["$", "€", "£"])));
             let high = tokens.get(next).and_then(|t| t.number.filter(|_| !used[next] && !t.ordinal));
@@ -101,13 +133,22 @@ fn sum(tokens: &[Token<'_>], at: usize, used: &[bool], cued: bool) -> Option<(f6
         || (word(end, &["per", "a", "each", "every"]) && word(end + 1, &["month", "mo"]))
         || word(end, &["monthly", "pm", "p/m"]) && n > 24.0;
     // What the sum is for may be said on either side of it.
-    let other = tokens[at.saturating_sub(6)..at].iter().rev().take_while(|t| !t.is(&[",", "and", "but", "so"])).any(|t| t.is(OTHER))
-        || tokens[end.min(tokens.len())..].iter().take(4).take_while(|t| !t.is(&[",", "and", "but"])).any(|t| t.is(OTHER));
+    let other = tokens[at.saturating_sub(6)..at]
+        .iter()
+        .rev()
+        .take_while(|t| !t.is(&[",", "and", "but", "so"]))
+        .any(|t| t.is(OTHER))
+        || tokens[end.min(tokens.len())..]
+            .iter()
+            .take(4)
+            .take_while(|t| !t.is(&[",", "and", "but"]))
+            .any(|t| t.is(OTHER));
     if other {
         return None;
     }
     let limit = limited(tokens, at, end);
-    let ranged = word(end, &["-", "–", "to"]) && tokens.get(end + 1).is_some_and(|t| t.number.is_some_and(|h| h >= 300.0) || t.is(&["$"]));
+    let ranged = word(end, &["-", "–", "to"])
+        && tokens.get(end + 1).is_some_and(|t| t.number.is_some_and(|h| h >= 300.0) || t.is(&["$"]));
     let year = (1990.0..2100.0).contains(&n) && !signed && !unit && !monthly && lead(tokens, at, &["in", "since"]);
     let alone = n >= 300.0 && n.fract() == 0.0;
     let weight = match () {
@@ -115,13 +156,22 @@ fn sum(tokens: &[Token<'_>], at: usize, used: &[bool], cued: bool) -> Option<(f6
         () if cued && n >= 100.0 && !year => 0.9,
         () if cued && ranged => 0.9,
         () if limit && alone && !year => 0.8,
-        () if ranged && n >= 300.0 && tokens.get(end).is_none_or(|t| !t.glued || n >= 300.0) && !phone_like(tokens, at) => 0.7,
+        () if ranged
+            && n >= 300.0
+            && tokens.get(end).is_none_or(|t| !t.glued || n >= 300.0)
+            && !phone_like(tokens, at) =>
+        {
+            0.7
+        }
         () => return None,
     };
     // A number with a unit of its own that is no money.
     let counted = tokens.get(end).is_some_and(|t| {
-        t.is(&["sqft", "sq", "square", "sf", "feet", "ft", "bedroom", "bedrooms", "bed", "beds", "people", "minutes", "miles", "lbs", "lb", "pounds",
-            "street", "st", "ave", "avenue", "road", "rd", "months", "month", "floor", "blvd", "drive", "years", "%", "units"])
+        t.is(&[
+            "sqft", "sq", "square", "sf", "feet", "ft", "bedroom", "bedrooms", "bed", "beds", "people", "minutes",
+            "miles", "lbs", "lb", "pounds", "street", "st", "ave", "avenue", "road", "rd", "months", "month", "floor",
+            "blvd", "drive", "years", "%", "units",
+        ])
     });
     if counted && !signed && !unit {
         return None;
@@ -131,7 +181,8 @@ fn sum(tokens: &[Token<'_>], at: usize, used: &[bool], cued: bool) -> Option<(f6
 
 fn phone_like(tokens: &[Token<'_>], at: usize) -> bool {
     at > 1 && tokens[at - 1].is(&["-", "."]) && tokens[at - 2].number.is_some()
-        || (tokens.get(at + 3).is_some_and(|t| t.is(&["-", "."])) && tokens.get(at + 4).is_some_and(|t| t.number.is_some()))
+        || (tokens.get(at + 3).is_some_and(|t| t.is(&["-", "."]))
+            && tokens.get(at + 4).is_some_and(|t| t.number.is_some()))
 }
 
 fn named(tokens: &[Token<'_>], at: usize) -> Option<String> {
@@ -160,8 +211,10 @@ fn way(tokens: &[Token<'_>], at: usize, end: usize) -> Way {
     let near: Vec<&Token<'_>> = lead.iter().rev().take_while(|t| !t.is(&[",", "but"])).collect();
     let has = |words: &[&str]| near.iter().any(|t| t.is(words));
     let not = near.iter().any(|t| t.is(&["no", "not", "cannot", "dont"]) || t.word.ends_with("n't"));
-    let more = has(&["over", "above", "exceed", "exceeding"]) || (has(&["more", "greater", "higher"]) && has(&["than"]));
-    let less = has(MOST) && !(has(&["most"]) && !has(&["at"])) || (has(&["less", "cheaper", "lower", "fewer"]) && has(&["than"]));
+    let more =
+        has(&["over", "above", "exceed", "exceeding"]) || (has(&["more", "greater", "higher"]) && has(&["than"]));
+    let less = has(MOST) && !(has(&["most"]) && !has(&["at"]))
+        || (has(&["less", "cheaper", "lower", "fewer"]) && has(&["than"]));
     let behind = |words: &[&str]| tokens.iter().skip(end).take(3).any(|t| t.is(words));
     if more {
         return if not { Way::Most } else { Way::Least };
@@ -169,7 +222,11 @@ fn way(tokens: &[Token<'_>], at: usize, end: usize) -> Way {
     if less || behind(&["max", "maximum", "tops", "less", "below", "cheaper"]) {
         return if not && has(&["less"]) { Way::Least } else { Way::Most };
     }
-    if has(LEAST) || (has(&["from"]) && !has(&["to"])) || behind(&["minimum", "up"]) || (behind(&["more"]) && behind(&["or"])) {
+    if has(LEAST)
+        || (has(&["from"]) && !has(&["to"]))
+        || behind(&["minimum", "up"])
+        || (behind(&["more"]) && behind(&["or"]))
+    {
         return Way::Least;
     }
     Way::Plain

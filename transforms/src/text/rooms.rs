@@ -4,11 +4,16 @@ use super::Span;
 use super::tokens::Token;
 use super::wishes::{Reader, Sentence, Slot, Source, denied};
 
-pub(super) const BEDS: &[&str] =
-    &["bed", "beds", "bedroom", "bedrooms", "br", "brs", "bd", "bds", "bdr", "bdrm", "bdrms", "bedder", "beddings", "bhk"];
-pub(super) const BATHS: &[&str] = &["bath", "baths", "bathroom", "bathrooms", "ba", "bas", "bathrm", "bathrms", "restroom", "restrooms"];
+pub(super) const BEDS: &[&str] = &[
+    "bed", "beds", "bedroom", "bedrooms", "br", "brs", "bd", "bds", "bdr", "bdrm", "bdrms", "bedder", "beddings", "bhk",
+];
+pub(super) const BATHS: &[&str] =
+    &["bath", "baths", "bathroom", "bathrooms", "ba", "bas", "bathrm", "bathrms", "restroom", "restrooms"];
 /// Words that may stand between a number and what it counts.
-const BETWEEN: &[&str] = &["full", "private", "separate", "large", "big", "small", "spacious", "nice", "-", "or", "more", "+", "plus", "master"];
+const BETWEEN: &[&str] = &[
+    "full", "private", "separate", "large", "big", "small", "spacious", "nice", "-", "or", "more", "+", "plus",
+    "master",
+];
 
 /// Reads them, and marks the tokens that they are read from.
 pub(super) fn read(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], source: Source) {
@@ -67,7 +72,9 @@ fn unit(tokens: &[Token<'_>], at: usize) -> Option<(Slot, f64)> {
         return Some((Slot::Bedrooms, 0.95));
     }
     let before = at.checked_sub(1).map(|n| &tokens[n]);
-    if t.is(&["rooms", "room"]) && !before.is_some_and(|b| b.is(BEDS) || b.is(&["bath", "living", "dining", "rest", "laundry"])) {
+    if t.is(&["rooms", "room"])
+        && !before.is_some_and(|b| b.is(BEDS) || b.is(&["bath", "living", "dining", "rest", "laundry"]))
+    {
         // A bare `room` without a number in front of it is anything.
         return before.filter(|b| b.number.is_some() || b.is(&["-"])).map(|_| (Slot::Bedrooms, 0.75));
     }
@@ -109,7 +116,8 @@ fn before(tokens: &[Token<'_>], unit: usize, used: &[bool]) -> Option<(Span, std
     let mut span = if more { Span { min: Some(n), max: None } } else { bounds(tokens, start, unit + 1, n) };
     if at >= 2
         && tokens[at - 1].is(&["-", "to", "or", "/", "–", "and"])
-        && let Some(least) = tokens[at - 2].number.filter(|l| *l < n && !used[at - 2] && tokens[at - 2].currency.is_none())
+        && let Some(least) =
+            tokens[at - 2].number.filter(|l| *l < n && !used[at - 2] && tokens[at - 2].currency.is_none())
     {
         let quarter = n == 2.0 && least == 1.0 && tokens[at - 1].is(&["/"]);
         if quarter && at >= 3 && tokens[at - 3].number.is_some() {
@@ -128,11 +136,14 @@ fn before(tokens: &[Token<'_>], unit: usize, used: &[bool]) -> Option<(Span, std
 fn behind(tokens: &[Token<'_>], unit: usize, used: &[bool]) -> Option<(Span, std::ops::Range<usize>)> {
     let mut at = unit + 1;
     let mut linked = tokens[unit].is(&["floor", "level"]);
-    while tokens.get(at).is_some_and(|t| t.is(&[":", "=", "-", "is", "be", "should", "must", "are", "will", "at", "least", "around", "#"])) {
+    while tokens.get(at).is_some_and(|t| {
+        t.is(&[":", "=", "-", "is", "be", "should", "must", "are", "will", "at", "least", "around", "#"])
+    }) {
         linked |= tokens[at].is(&[":", "=", "is", "be", "are"]);
         at += 1;
     }
-    let token = tokens.get(at).filter(|t| linked && at - unit <= 4 && !used[at] && !t.ordinal && t.currency.is_none())?;
+    let token =
+        tokens.get(at).filter(|t| linked && at - unit <= 4 && !used[at] && !t.ordinal && t.currency.is_none())?;
     // That number may count the next thing.
     if tokens.get(at + 1).is_some_and(|t| t.is(BEDS) || t.is(BATHS) || t.is(&["credits", "dollars", "pm", "am"])) {
         return None;
@@ -144,20 +155,28 @@ fn behind(tokens: &[Token<'_>], unit: usize, used: &[bool]) -> Option<(Span, std
 /// What the words around a number make of it: `at least 2`, `2 or more`, `up to 3`. `end` is behind what it counts.
 pub(super) fn bounds(tokens: &[Token<'_>], at: usize, end: usize, n: f64) -> Span {
     let word = |n: usize, words: &[&str]| tokens.get(n).is_some_and(|t| t.is(words));
-    let lead: Vec<&Token<'_>> = tokens[at.saturating_sub(3)..at].iter().filter(|t| !t.is(&["a", "an", "the", "of", "$"])).collect();
-    let before = |a: &str, b: &str| lead.windows(2).any(|w| w[0].is(&[a]) && w[1].is(&[b])) ;
+    let lead: Vec<&Token<'_>> =
+        tokens[at.saturating_sub(3)..at].iter().filter(|t| !t.is(&["a", "an", "the", "of", "$"])).collect();
+    let before = |a: &str, b: &str| lead.windows(2).any(|w| w[0].is(&[a]) && w[1].is(&[b]));
     let not = lead.iter().any(|t| t.is(&["no", "not"]) || t.word.ends_with("n't"));
-    let least = (before("at", "least") || lead.iter().any(|t| t.is(&["minimum", "min"])) || (before("more", "than") && !not) || (before("less", "than") && not)
+    let least = (before("at", "least")
+        || lead.iter().any(|t| t.is(&["minimum", "min"]))
+        || (before("more", "than") && !not)
+        || (before("less", "than") && not)
         || (before("fewer", "than") && not))
         || (word(end, &["or"]) && word(end + 1, &["more", "higher", "above", "up", "better", "larger", "bigger"]))
         || (word(end, &[","]) && word(end + 1, &["or"]) && word(end + 2, &["more", "higher", "above"]))
         || word(end, &["+", "minimum", "min", "plus"])
         || (word(end, &["at"]) && word(end + 1, &["least"]))
         || (word(end, &["and"]) && word(end + 1, &["up", "above"]));
-    let most = before("at", "most") || before("up", "to") || lead.iter().any(|t| t.is(&["maximum", "max", "under", "below"]))
-        || (before("more", "than") && not) || ((before("less", "than") || before("fewer", "than")) && !not)
+    let most = before("at", "most")
+        || before("up", "to")
+        || lead.iter().any(|t| t.is(&["maximum", "max", "under", "below"]))
+        || (before("more", "than") && not)
+        || ((before("less", "than") || before("fewer", "than")) && !not)
         || (word(end, &["or"]) && word(end + 1, &["less", "fewer", "lower", "below", "under"]))
-        || word(end, &["max", "maximum", "tops"]) || (word(end, &["at"]) && word(end + 1, &["most"]));
+        || word(end, &["max", "maximum", "tops"])
+        || (word(end, &["at"]) && word(end + 1, &["most"]));
     match (least, most) {
         (true, false) => Span { min: Some(n), max: None },
         (false, true) => Span { min: None, max: Some(n) },

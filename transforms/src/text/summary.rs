@@ -14,7 +14,12 @@ pub(super) fn write(wishes: &Wishes, topics: &[Topic], mood: &Sentiment, pattern
         None => String::new(),
     };
     if let Some(baths) = &wishes.bathrooms {
-        let _ = write!(home, "{}{}", if home.is_empty() { "a home with " } else { " and " }, counted(baths.value, "bathroom"));
+        let _ = write!(
+            home,
+            "{}{}",
+            if home.is_empty() { "a home with " } else { " and " },
+            counted(baths.value, "bathroom")
+        );
     }
     let mut parts = Vec::new();
     if !wishes.areas.is_empty() {
@@ -54,7 +59,12 @@ pub(super) fn write(wishes: &Wishes, topics: &[Topic], mood: &Sentiment, pattern
         }
     }
     if let Some(pets) = &wishes.pets {
-        let kinds: Vec<String> = pets.value.kinds.iter().map(|(kind, n)| if *n == 0 { kind.clone() } else { format!("{n} {kind}") }).collect();
+        let kinds: Vec<String> = pets
+            .value
+            .kinds
+            .iter()
+            .map(|(kind, n)| if *n == 0 { kind.clone() } else { format!("{n} {kind}") })
+            .collect();
         let what = match (pets.value.has, kinds.is_empty()) {
             (false, _) => "Has no pets".to_owned(),
             (true, true) => "Has pets".to_owned(),
@@ -66,7 +76,10 @@ pub(super) fn write(wishes: &Wishes, topics: &[Topic], mood: &Sentiment, pattern
         let day = tour.value.from.map(|d| d.to_string()).or_else(|| tour.value.day_words.clone());
         let time = tour.value.time.map(|t| t.format("%H:%M").to_string()).or_else(|| tour.value.part.clone());
         let when = [day, time].into_iter().flatten().collect::<Vec<_>>().join(", ");
-        sentence(&mut text, &if when.is_empty() { "Asked for a tour".to_owned() } else { format!("Asked for a tour ({when})") });
+        sentence(
+            &mut text,
+            &if when.is_empty() { "Asked for a tour".to_owned() } else { format!("Asked for a tour ({when})") },
+        );
     }
     let named: Vec<String> = topics.iter().take(4).map(|t| t.topic.replace('_', " ")).collect();
     if !named.is_empty() {

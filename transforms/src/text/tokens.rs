@@ -114,16 +114,8 @@ fn split(whole: &str) -> Vec<Token<'_>> {
             None if c.is_alphabetic() => lower(text),
             _ => Cow::Borrowed(text),
         };
-        let mut token = Token {
-            text,
-            word,
-            number,
-            currency: None,
-            ordinal: false,
-            spelled: false,
-            glued,
-            at: at - length..at,
-        };
+        let mut token =
+            Token { text, word, number, currency: None, ordinal: false, spelled: false, glued, at: at - length..at };
         if number.is_some()
             && let Some(code) = tokens.last().and_then(|t| sign(t.text)).filter(|_| tokens.len() > 1 || glued)
         {
@@ -199,11 +191,45 @@ fn sign(text: &str) -> Option<&'static str> {
 
 /// The words that a slip of the finger must not hide.
 const MATTERS: &[&str] = &[
-    "apartment", "apartments", "available", "balcony", "bathroom", "bathrooms", "bedroom", "bedrooms", "budget",
-    "dishwasher", "elevator", "furnished", "garage", "kitten", "laundry", "maximum", "minimum", "monday", "month",
-    "parking", "saturday", "schedule", "september", "studio", "sunday", "thursday", "tomorrow", "tuesday",
-    "unfurnished", "viewing", "washer", "wednesday", "january", "february", "october", "november", "december",
-    "august", "friday",
+    "apartment",
+    "apartments",
+    "available",
+    "balcony",
+    "bathroom",
+    "bathrooms",
+    "bedroom",
+    "bedrooms",
+    "budget",
+    "dishwasher",
+    "elevator",
+    "furnished",
+    "garage",
+    "kitten",
+    "laundry",
+    "maximum",
+    "minimum",
+    "monday",
+    "month",
+    "parking",
+    "saturday",
+    "schedule",
+    "september",
+    "studio",
+    "sunday",
+    "thursday",
+    "tomorrow",
+    "tuesday",
+    "unfurnished",
+    "viewing",
+    "washer",
+    "wednesday",
+    "january",
+    "february",
+    "october",
+    "november",
+    "december",
+    "august",
+    "friday",
 ];
 
 /// Words that are near one of those and are right.
@@ -240,8 +266,26 @@ fn one_slip(a: &[u8], b: &[u8]) -> bool {
 }
 
 const UNITS: [&str; 20] = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
 ];
 const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
 const ORDINALS: [&str; 12] = [
@@ -302,7 +346,9 @@ fn join(tokens: Vec<Token<'_>>) -> Vec<Token<'_>> {
             match (unit(&next.word), ten(&next.word)) {
                 (Some(n), _) if open && (1.0..10.0).contains(&n) => (value, open) = (value + n, false),
                 (Some(n), _) if value == 0.0 => (value, open) = (n, false),
-                (_, Some(n)) if value == 0.0 || (value % 100.0 == 0.0 && value > 0.0) => (value, open) = (value + n, true),
+                (_, Some(n)) if value == 0.0 || (value % 100.0 == 0.0 && value > 0.0) => {
+                    (value, open) = (value + n, true)
+                }
                 _ if next.is(&["hundred"]) && value > 0.0 && value < 100.0 => (value, open) = (value * 100.0, false),
                 _ if next.is(&["thousand", "grand"]) && value > 0.0 && total == 0.0 => {
                     total = value * 1_000.0;

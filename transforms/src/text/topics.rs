@@ -8,17 +8,32 @@ use super::tokens::Text;
 
 const TOPICS: &[(&str, &str)] = &[
     ("availability", "available availability vacant vacancy vacancies opening openings unit units inventory waitlist"),
-    ("pricing", "price prices rent rents cost costs budget expensive cheaper cheap afford affordable pricing pay payment credits dollars rate rates"),
-    ("floor_plan", "bedroom bedrooms bed beds br bath baths bathroom bathrooms studio layout floorplan sqft square size footage loft den"),
+    (
+        "pricing",
+        "price prices rent rents cost costs budget expensive cheaper cheap afford affordable pricing pay payment credits dollars rate rates",
+    ),
+    (
+        "floor_plan",
+        "bedroom bedrooms bed beds br bath baths bathroom bathrooms studio layout floorplan sqft square size footage loft den",
+    ),
     ("pets", "pet pets dog dogs cat cats puppy kitten breed breeds animal animals"),
     ("tour", "tour tours visit visiting viewing viewings showing showings appointment walkthrough schedule"),
     ("move_in", "move moving movein relocate relocating relocation"),
     ("parking", "parking garage carport car cars"),
     ("laundry", "laundry washer dryer"),
-    ("amenities", "amenities amenity pool gym fitness balcony patio elevator fireplace dishwasher yard storage rooftop furnished unfurnished terrace closet"),
-    ("location", "location area neighborhood city town near nearby close downtown commute walkable transit bus subway school schools"),
+    (
+        "amenities",
+        "amenities amenity pool gym fitness balcony patio elevator fireplace dishwasher yard storage rooftop furnished unfurnished terrace closet",
+    ),
+    (
+        "location",
+        "location area neighborhood city town near nearby close downtown commute walkable transit bus subway school schools",
+    ),
     ("lease_terms", "lease leases term terms sublease sublet renewal renew month-to-month cosigner guarantor"),
-    ("application", "apply application applications applicant screening background credit approval approved qualify income"),
+    (
+        "application",
+        "apply application applications applicant screening background credit approval approved qualify income",
+    ),
     ("fees", "fee fees deposit deposits admin"),
     ("specials", "special specials discount discounts promotion promotions concession concessions deal deals"),
     ("utilities", "utilities utility electric electricity water gas internet wifi heating trash"),
@@ -28,15 +43,17 @@ const TOPICS: &[(&str, &str)] = &[
     ("contact", "phone call email contact number text reach"),
 ];
 
-static KNOWN: LazyLock<HashMap<&'static str, &'static str>> =
-    LazyLock::new(|| TOPICS.iter().flat_map(|(topic, words)| words.split_whitespace().map(move |w| (w, *topic))).collect());
+static KNOWN: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
+    TOPICS.iter().flat_map(|(topic, words)| words.split_whitespace().map(move |w| (w, *topic))).collect()
+});
 
 /// What texts talk about: each topic counts once a sentence. The most frequent first, then by name.
 pub(super) fn over<'t, 'a: 't>(texts: impl Iterator<Item = &'t Text<'a>>) -> Vec<Topic> {
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
     for text in texts {
         for run in &text.sentences {
-            let mut here: Vec<&str> = text.tokens[run.clone()].iter().filter_map(|t| KNOWN.get(&*t.word).copied()).collect();
+            let mut here: Vec<&str> =
+                text.tokens[run.clone()].iter().filter_map(|t| KNOWN.get(&*t.word).copied()).collect();
             here.sort_unstable();
             here.dedup();
             for topic in here {

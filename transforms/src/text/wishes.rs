@@ -57,7 +57,8 @@ pub(super) fn denied(tokens: &[Token<'_>], at: usize) -> bool {
         if token.is(&[",", "but", "because", "since", "so", "although", ":", "than", "only", "just", "if"]) {
             return false;
         }
-        let not = token.word.ends_with("n't") || token.is(&["no", "not", "without", "never", "dont", "doesnt", "nor", "neither", "cannot"]);
+        let not = token.word.ends_with("n't")
+            || token.is(&["no", "not", "without", "never", "dont", "doesnt", "nor", "neither", "cannot"]);
         if not {
             return true;
         }
@@ -67,17 +68,65 @@ pub(super) fn denied(tokens: &[Token<'_>], at: usize) -> bool {
 
 /// Words of a tour, and of moving in; which of them is nearer to a day says what the day is for.
 const TOURING: &[&str] = &[
-    "tour", "tours", "touring", "visit", "visiting", "view", "viewing", "viewings", "showing", "showings", "appointment", "schedule",
-    "scheduled", "scheduling", "reschedule", "walkthrough", "visited", "meet", "book", "booking", "tomorrow's",
+    "tour",
+    "tours",
+    "touring",
+    "visit",
+    "visiting",
+    "view",
+    "viewing",
+    "viewings",
+    "showing",
+    "showings",
+    "appointment",
+    "schedule",
+    "scheduled",
+    "scheduling",
+    "reschedule",
+    "walkthrough",
+    "visited",
+    "meet",
+    "book",
+    "booking",
+    "tomorrow's",
 ];
 const MOVING: &[&str] = &[
-    "move", "moving", "movein", "relocate", "relocating", "lease", "available", "availability", "vacant", "occupancy", "starting",
-    "start", "starts", "begin", "beginning", "relocation",
+    "move",
+    "moving",
+    "movein",
+    "relocate",
+    "relocating",
+    "lease",
+    "available",
+    "availability",
+    "vacant",
+    "occupancy",
+    "starting",
+    "start",
+    "starts",
+    "begin",
+    "beginning",
+    "relocation",
 ];
 /// What else people talk about with an assistant; a day there is for something else.
 const ELSEWHERE: &[&str] = &[
-    "weather", "rain", "raining", "sunny", "snow", "forecast", "ride", "uber", "lyft", "taxi", "cab", "driver", "flight", "hotel",
-    "restaurant", "doctor", "airport",
+    "weather",
+    "rain",
+    "raining",
+    "sunny",
+    "snow",
+    "forecast",
+    "ride",
+    "uber",
+    "lyft",
+    "taxi",
+    "cab",
+    "driver",
+    "flight",
+    "hotel",
+    "restaurant",
+    "doctor",
+    "airport",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,8 +207,32 @@ pub(super) struct Reader {
 /// Whether a message says yes (`Some(true)`) or no.
 fn answer(text: &Text<'_>) -> Option<bool> {
     const YES: &[&str] = &[
-        "yes", "yeah", "yep", "yup", "sure", "ok", "okay", "correct", "right", "perfect", "great", "exactly", "confirmed", "confirm",
-        "absolutely", "definitely", "certainly", "yea", "ya", "indeed", "alright", "agreed", "fine", "good", "excellent", "awesome",
+        "yes",
+        "yeah",
+        "yep",
+        "yup",
+        "sure",
+        "ok",
+        "okay",
+        "correct",
+        "right",
+        "perfect",
+        "great",
+        "exactly",
+        "confirmed",
+        "confirm",
+        "absolutely",
+        "definitely",
+        "certainly",
+        "yea",
+        "ya",
+        "indeed",
+        "alright",
+        "agreed",
+        "fine",
+        "good",
+        "excellent",
+        "awesome",
     ];
     let mut words = text.tokens.iter().filter(|t| t.wordy());
     let (first, second) = (words.next()?, words.next());
@@ -172,7 +245,11 @@ fn answer(text: &Text<'_>) -> Option<bool> {
     let agrees = first.is(YES)
         || first.is(&["sounds", "looks", "works"])
         || (first.is(&["that", "that's", "it", "it's", "this"])
-            && text.tokens.iter().take(5).any(|t| t.is(&["sounds", "works", "good", "fine", "correct", "perfect", "right", "great"])))
+            && text
+                .tokens
+                .iter()
+                .take(5)
+                .any(|t| t.is(&["sounds", "works", "good", "fine", "correct", "perfect", "right", "great"])))
         || (first.is(&["please"]) && second.is_none_or(|s| s.is(&["do", "yes", "book", "schedule"])))
         || (first.is(&["of"]) && second.is_some_and(|s| s.is(&["course"])));
     agrees.then_some(true)
@@ -183,7 +260,11 @@ impl Reader {
     fn listen(&mut self, text: &Text<'_>) {
         for run in &text.sentences {
             let s = Sentence { text, run: run.clone(), asks: asks(text, run.clone()) };
-            let told = s.has(&["confirm"]) || s.says(&["let", "me", "know"]) || s.says(&["tell", "me"]) || s.says(&["number", "of"]);
+            let told = s.has(&["confirm"])
+                || s.says(&["let", "me", "know"])
+                || s.says(&["tell", "me"])
+                || s.says(&["need", "to", "know"])
+                || s.says(&["number", "of"]);
             if !s.asks && !told {
                 continue;
             }
@@ -195,7 +276,18 @@ impl Reader {
                     (!counted(at)).then_some(Slot::Bathrooms)
                 } else if token.is(&["budget", "price", "rent", "spend", "afford", "pay"]) {
                     Some(Slot::Budget)
-                } else if token.is(&["area", "areas", "location", "city", "town", "neighborhood", "neighbourhood", "where", "place", "region"]) {
+                } else if token.is(&[
+                    "area",
+                    "areas",
+                    "location",
+                    "city",
+                    "town",
+                    "neighborhood",
+                    "neighbourhood",
+                    "where",
+                    "place",
+                    "region",
+                ]) {
                     Some(Slot::Area)
                 } else if token.is(TOURING) || token.is(&["see"]) {
                     Some(Slot::Tour)
@@ -238,7 +330,9 @@ impl Reader {
             let put = s.has(&["confirm", "correct", "verify"])
                 || s.says(&["make", "sure"])
                 || s.says(&["to", "check"])
-                || ["want", "need", "would", "wish", "prefer", "have", "are", "do", "'d"].iter().any(|w| s.says(&["you", w]) || s.says(&[w, "you"]))
+                || ["want", "need", "would", "wish", "prefer", "have", "are", "do", "'d"]
+                    .iter()
+                    .any(|w| s.says(&["you", w]) || s.says(&[w, "you"]))
                 || s.has(&["you'd", "you're", "your"]);
             if !put {
                 continue;
@@ -298,7 +392,9 @@ impl Reader {
             } else {
                 continue;
             };
-            if !denied(s.tokens(), at) && s.has(&["to", "want", "looking", "for", "apartment", "home", "house", "place"]) {
+            if !denied(s.tokens(), at)
+                && s.has(&["to", "want", "looking", "for", "apartment", "home", "house", "place"])
+            {
                 self.wishes.intent = Some(source.found(intent, token.text, 0.8));
             }
         }
@@ -311,9 +407,14 @@ impl Reader {
             (t.is(TOURING) && !t.is(&["view", "book"]))
                 || (t.is(&["book"]) && !tokens.get(at + 1).is_some_and(|n| n.is(&["shelves", "club"])))
                 || (t.is(&["view"]) && at > 0 && (tokens[at - 1].is(&["to", "can", "could", "i", "we"])))
-                || (t.is(&["see", "look"]) && tokens.get(at + 1).is_some_and(|n| n.is(&["it", "the", "that", "this", "one", "at", "them", "some"])) && at > 0
+                || (t.is(&["see", "look"])
+                    && tokens
+                        .get(at + 1)
+                        .is_some_and(|n| n.is(&["it", "the", "that", "this", "one", "at", "them", "some"]))
+                    && at > 0
                     && tokens[at - 1].is(&["to", "can", "could", "i", "we", "a", "come", "and"]))
-                || (t.is(&["come", "stop", "swing", "drop"]) && tokens.get(at + 1).is_some_and(|n| n.is(&["by", "over", "in", "see"])))
+                || (t.is(&["come", "stop", "swing", "drop"])
+                    && tokens.get(at + 1).is_some_and(|n| n.is(&["by", "over", "in", "see"])))
                 || (t.is(&["check"]) && tokens.iter().skip(at).take(4).any(|n| n.is(&["out"])))
         });
         let moving: Vec<usize> = cues(tokens, |at, t| {
@@ -322,14 +423,19 @@ impl Reader {
         });
         // A view over the lake is no viewing, and to view more homes is to see a list.
         let wanted = touring.iter().any(|at| !denied(tokens, *at)) && !s.has(ELSEWHERE);
-        let off = touring.iter().any(|at| denied(tokens, *at)) || (s.has(&["cancel"]) && (!touring.is_empty() || s.tokens().len() < 6));
+        let off = touring.iter().any(|at| denied(tokens, *at))
+            || (s.has(&["cancel"]) && (!touring.is_empty() || s.tokens().len() < 6));
         if !touring.is_empty() || (s.has(&["cancel"]) && self.about == Some(About::Tour)) {
             self.about = Some(About::Tour);
             let listed = s.has(&["other", "others", "more", "options", "search"]);
             if wanted && !off && !listed && self.wishes.tour.as_ref().is_none_or(|t| t.value.off) {
                 let at = touring[0];
-                self.wishes.tour = Some(source.found(Tour::default(), tokens[at].text, if s.asks { 0.75 } else { 0.8 }));
-            } else if off && !wanted && let Some(tour) = &mut self.wishes.tour {
+                self.wishes.tour =
+                    Some(source.found(Tour::default(), tokens[at].text, if s.asks { 0.75 } else { 0.8 }));
+            } else if off
+                && !wanted
+                && let Some(tour) = &mut self.wishes.tour
+            {
                 tour.value.off = true;
             }
         } else if !moving.is_empty() {
@@ -415,8 +521,12 @@ impl Reader {
         let corrects = s.has(&["actually", "meant", "instead", "mean", "sorry", "change", "oops", "woops", "wait"])
             || s.says(&["make", "it"])
             || s.says(&["make", "that"]);
-        let mut open: Vec<Slot> =
-            self.asked.iter().copied().filter(|s| matches!(s, Slot::Bedrooms | Slot::Bathrooms | Slot::Budget | Slot::Floor)).collect();
+        let mut open: Vec<Slot> = self
+            .asked
+            .iter()
+            .copied()
+            .filter(|s| matches!(s, Slot::Bedrooms | Slot::Bathrooms | Slot::Budget | Slot::Floor))
+            .collect();
         let done = |slot: &Slot, w: &Wishes| match slot {
             Slot::Bedrooms => w.bedrooms.as_ref().is_some_and(|f| f.message == source.message),
             Slot::Bathrooms => w.bathrooms.as_ref().is_some_and(|f| f.message == source.message),
@@ -428,9 +538,17 @@ impl Reader {
             let Some(n) = token.number.filter(|_| !used[at] && !token.ordinal) else { continue };
             // `that one`, `one of them`: no number at all.
             let pronoun = token.is(&["one"])
-                && (at > 0 && tokens[at - 1].is(&["that", "this", "the", "which", "another", "first", "second", "last", "looking", "for", "next", "nice", "good"])
+                && (at > 0
+                    && tokens[at - 1].is(&[
+                        "that", "this", "the", "which", "another", "first", "second", "last", "looking", "for", "next",
+                        "nice", "good",
+                    ])
                     || tokens.get(at + 1).is_some_and(|n| n.is(&["of", "in", "that", "more", "with", "is", "on"])));
-            if pronoun || tokens.get(at + 1).is_some_and(|n| n.is(&["minutes", "minute", "hours", "people", "years", "%", "am", "pm", "days", "weeks"])) {
+            if pronoun
+                || tokens.get(at + 1).is_some_and(|n| {
+                    n.is(&["minutes", "minute", "hours", "people", "years", "%", "am", "pm", "days", "weeks"])
+                })
+            {
                 continue;
             }
             let slot = open
@@ -450,7 +568,10 @@ impl Reader {
     fn bare_alone(&mut self, text: &Text<'_>, source: Source) {
         let mut numbers = text.tokens.iter().filter(|t| t.number.is_some());
         let (Some(token), None) = (numbers.next(), numbers.next()) else { return };
-        let others = text.tokens.iter().filter(|t| t.wordy() && !t.is(&["please", "about", "around", "just", "only", "at", "least", "most"]));
+        let others = text
+            .tokens
+            .iter()
+            .filter(|t| t.wordy() && !t.is(&["please", "about", "around", "just", "only", "at", "least", "most"]));
         let Some(n) = token.number.filter(|_| !token.ordinal && others.count() == 0) else { return };
         if fits(Slot::Bedrooms, n) && self.wishes.bedrooms.is_none() && n >= 1.0 {
             self.put(Slot::Bedrooms, source.found(Span::just(n), token.text, 0.5));
@@ -505,10 +626,14 @@ fn cues(tokens: &[Token<'_>], is: impl Fn(usize, &Token<'_>) -> bool) -> Vec<usi
 pub(super) fn asks(text: &Text<'_>, run: Range<usize>) -> bool {
     let tokens = &text.tokens[run];
     let marked = tokens.iter().rev().take(2).any(|t| t.is(&["?"]));
-    let first = tokens.iter().find(|t| t.wordy() && !t.is(&["and", "so", "ok", "okay", "also", "oh", "hi", "hello", "hey", "great", "but"]));
+    let first = tokens
+        .iter()
+        .find(|t| t.wordy() && !t.is(&["and", "so", "ok", "okay", "also", "oh", "hi", "hello", "hey", "great", "but"]));
     let opens = first.is_some_and(|t| {
-        t.is(&["is", "are", "does", "do", "what", "what's", "whats", "which", "how", "when", "where", "who", "can", "could", "would", "will",
-            "any", "may", "should", "has", "have"])
+        t.is(&[
+            "is", "are", "does", "do", "what", "what's", "whats", "which", "how", "when", "where", "who", "can",
+            "could", "would", "will", "any", "may", "should", "has", "have",
+        ])
     });
     marked || opens
 }
