@@ -9,6 +9,7 @@ mod channels;
 mod conformance;
 mod contacts;
 mod deliveries;
+mod enrichment;
 mod functions;
 mod guesty;
 mod hostaway;

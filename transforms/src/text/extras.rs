@@ -90,7 +90,12 @@ pub(super) fn pets(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], sou
             continue;
         }
         if general {
-            let wanted = word(at + 1, &["friendly", "allowed", "ok", "okay", "welcome"])
+            let welcome = (1..=3).any(|n| word(at + n, &["allowed", "permitted", "accepted", "welcome", "allow"]));
+            let may = tokens[..at].iter().rev().take(4).any(|t| t.is(&["can", "could"]))
+                && tokens[..at].iter().rev().take(3).any(|t| t.is(&["have", "bring", "keep"]));
+            let wanted = welcome
+                || may
+                || word(at + 1, &["friendly", "allowed", "ok", "okay", "welcome"])
                 || (word(at + 1, &["-"]) && word(at + 2, &["friendly"]))
                 || tokens[..at].iter().rev().take(4).any(|t| {
                     t.is(&[
@@ -116,10 +121,7 @@ pub(super) fn pets(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], sou
                 .rev()
                 .take(4)
                 .any(|t| t.is(&["have", "own", "my", "our", "with", "bring", "got", "has"]));
-            if s.asks
-                && wanted
-                && !s.has(&["find", "need", "want", "looking", "help", "search", "apartment", "place", "one"])
-            {
+            if wanted && inquires(s) {
                 // Whoever asks has some, most of the time.
                 if reader.wishes.pets.is_none() && s.has(&["you", "they", "pets"]) {
                     reader.wishes.pets =
@@ -127,7 +129,7 @@ pub(super) fn pets(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], sou
                 }
                 continue;
             }
-            if wanted && !s.asks || wanted && s.has(&["find", "need", "want", "looking", "help", "search"]) {
+            if wanted {
                 reader.amenity("pet_friendly", true, tokens[at].text, 0.85, source);
             }
             if wanted || owned {
@@ -183,6 +185,49 @@ pub(super) fn pets(reader: &mut Reader, s: &Sentence<'_>, used: &mut [bool], sou
     } else if reader.wishes.pets.as_ref().is_none_or(|p| !p.value.has || p.confidence < 0.5) {
         reader.wishes.pets = Some(source.found(Pets { has: true, kinds }, words, 0.75));
     }
+}
+
+/// Whether a sentence only wants to know what a home has: `is it furnished?`, `tell me if pets are allowed`. One that asks for
+/// such a home (`are there any where …`, `can you find one with …`) is a wish.
+fn inquires(s: &Sentence<'_>) -> bool {
+    if s.has(&["if", "whether"]) {
+        return true;
+    }
+    let others = s.has(&[
+        "find",
+        "search",
+        "looking",
+        "other",
+        "others",
+        "another",
+        "something",
+        "anything",
+        "any",
+        "one",
+        "some",
+        "where",
+        "want",
+    ]);
+    let one = s.has(&["it", "they", "you", "the", "this", "there", "pets", "your"])
+        && s.has(&["is", "are", "does", "do", "has", "have", "can", "comes", "come", "will", "allow", "allows"]);
+    s.asks
+        && one
+        && !(others
+            && s.has(&[
+                "apartment",
+                "apartments",
+                "place",
+                "places",
+                "one",
+                "ones",
+                "home",
+                "homes",
+                "unit",
+                "house",
+                "where",
+                "option",
+                "options",
+            ]))
 }
 
 /// A no to what was asked: no animals, no balcony.
@@ -365,22 +410,8 @@ pub(super) fn amenities(reader: &mut Reader, s: &Sentence<'_>, source: Source) {
         "yes",
         "no",
     ]);
-    let first = tokens.iter().find(|t| t.wordy());
     // `Is there a pool?` asks about a home; `Can you find one with a pool?` asks for one.
-    let about = s.asks
-        && first.is_some_and(|t| {
-            t.is(&["is", "are", "does", "do", "what", "what's", "how", "any", "which", "has", "where", "and", "when"])
-        })
-        && !s.has(&["want", "need", "looking", "find", "search", "would", "with"]);
-    let about = about
-        || (s.asks
-            && (s.says(&["is", "it"])
-                || s.says(&["does", "it"])
-                || s.says(&["is", "the"])
-                || s.says(&["is", "there"])
-                || s.says(&["does", "the"])
-                || s.says(&["do", "they"])))
-            && !s.has(&["want", "need", "looking", "find"]);
+    let about = inquires(s) && !(s.has(&["need", "want", "would"]) && !s.has(&["if", "whether"]));
     if about || !(wish || tokens.len() <= 8 || reader.last.is_some()) {
         return;
     }

@@ -263,6 +263,7 @@ impl Reader {
             let told = s.has(&["confirm"])
                 || s.says(&["let", "me", "know"])
                 || s.says(&["tell", "me"])
+                || s.says(&["need", "to", "know"])
                 || s.says(&["number", "of"]);
             if !s.asks && !told {
                 continue;
