@@ -122,7 +122,9 @@ pub(crate) async fn api(scale: f64) -> Result<()> {
             .fetch_all(&pool)
             .await?,
     );
-    say(&format!("\napi: contacts over HTTP, the simulated ResMan behind; {count} one after another, then {POSTERS} at a time"));
+    say(&format!(
+        "\napi: contacts over HTTP, the simulated ResMan behind; {count} one after another, then {POSTERS} at a time"
+    ));
     say(&format!("  ours    from the chatbot's word to ResMan's answer: {took} (asked: p99 below 250 ms)"));
 
     let total = ((4000.0 * scale) as usize).max(POSTERS);
@@ -156,7 +158,11 @@ pub(crate) async fn api(scale: f64) -> Result<()> {
     let took = Delays::of(posters.join_all().await.concat());
     let wall = began.elapsed();
     let floor = plain(&pool, total).await?;
-    say(&format!("  floor   the same rows by plain inserts, {POSTERS} at a time over 12 connections: {:.0} a second, {}", total as f64 / floor.0.as_secs_f64(), floor.1));
+    say(&format!(
+        "  floor   the same rows by plain inserts, {POSTERS} at a time over 12 connections: {:.0} a second, {}",
+        total as f64 / floor.0.as_secs_f64(),
+        floor.1
+    ));
     say(&format!(
         "  ours    POST /api/resman/contacts: {:.0} a second, {took}, {} errors (asked: none)",
         took.0.len() as f64 / wall.as_secs_f64(),
@@ -294,8 +300,12 @@ async fn one_of_many(pool: &PgPool, rows: usize) -> Result<()> {
     let property = "P-many";
     let began = Instant::now();
     sqlx::query("alter table sync.contact_keys drop constraint contact_keys_contact_id_fkey").execute(pool).await?;
-    let template: serde_json::Value = sqlx::query_scalar("select to_jsonb(c) from sync.contacts c limit 1").fetch_one(pool).await?;
-    let mut template: Contact = sqlx::query_as("select (jsonb_populate_record(null::sync.contacts, $1)).*").bind(template).fetch_one(pool).await?;
+    let template: serde_json::Value =
+        sqlx::query_scalar("select to_jsonb(c) from sync.contacts c limit 1").fetch_one(pool).await?;
+    let mut template: Contact = sqlx::query_as("select (jsonb_populate_record(null::sync.contacts, $1)).*")
+        .bind(template)
+        .fetch_one(pool)
+        .await?;
     template.property_id = property.to_owned();
     let mut known = Vec::new();
     let mut batch = Batch::default();
@@ -326,7 +336,11 @@ async fn one_of_many(pool: &PgPool, rows: usize) -> Result<()> {
     }
     batch.write(pool, &template).await?;
     sqlx::query("analyze sync.contacts, sync.contact_keys").execute(pool).await?;
-    say(&format!("  {} contacts of one property are stored after {:.0} s", thousands(rows as u64), began.elapsed().as_secs_f64()));
+    say(&format!(
+        "  {} contacts of one property are stored after {:.0} s",
+        thousands(rows as u64),
+        began.elapsed().as_secs_f64()
+    ));
     let (mut new, mut again) = (Vec::new(), Vec::new());
     for (n, patch) in known.into_iter().enumerate() {
         let somebody = n % 2 == 0;
@@ -437,7 +451,11 @@ pub(crate) async fn live(propflow: &Path, dir: &Path, scale: f64) -> Result<()> 
     let clients = ((CLIENTS as f64 * scale.min(1.0)) as usize).max(20);
     let burst = ((400.0 * scale) as usize).max(50);
     let paced = ((800.0 * scale) as usize).max(80);
-    say(&format!("\nlive: {} WebSocket clients of one service, {} bytes an event", thousands(clients as u64), frame(1).len()));
+    say(&format!(
+        "\nlive: {} WebSocket clients of one service, {} bytes an event",
+        thousands(clients as u64),
+        frame(1).len()
+    ));
 
     let seen = Arc::new(Seen::default());
     let mut sockets = JoinSet::new();
@@ -455,9 +473,18 @@ pub(crate) async fn live(propflow: &Path, dir: &Path, scale: f64) -> Result<()> 
     let each = seen.bytes.load(Ordering::Relaxed) / seen.deliveries.load(Ordering::Relaxed).max(1);
     drop((slow, sockets, service));
     let (floor_rate, floor_delays) = floor(clients, burst, paced, each as usize).await?;
-    say(&format!("  floor   write of the same bytes to each socket, one after another: {} deliveries a second; {floor_delays}", thousands(floor_rate)));
-    say(&format!("  ours    {burst} events at once, commit to last client: {} deliveries a second (asked: 160,000)", thousands(rate)));
-    say(&format!("  ours    {RATE} events a second, {} deliveries a second, one client that does not read: {delays} (asked: p99 below 250 ms)", thousands((RATE * clients as f64) as u64)));
+    say(&format!(
+        "  floor   write of the same bytes to each socket, one after another: {} deliveries a second; {floor_delays}",
+        thousands(floor_rate)
+    ));
+    say(&format!(
+        "  ours    {burst} events at once, commit to last client: {} deliveries a second (asked: 160,000)",
+        thousands(rate)
+    ));
+    say(&format!(
+        "  ours    {RATE} events a second, {} deliveries a second, one client that does not read: {delays} (asked: p99 below 250 ms)",
+        thousands((RATE * clients as f64) as u64)
+    ));
     pool.close().await;
     server.stop().await;
     std::fs::remove_dir_all(folder)?;
@@ -507,7 +534,12 @@ async fn ours(pool: &PgPool, seen: &Arc<Seen>, clients: usize, burst: usize, pac
 }
 
 /// Sends one event after another at the rate, and tells how long each delivery took.
-async fn pace(seen: &Arc<Seen>, clients: usize, count: usize, send: impl AsyncFn(usize) -> Result<()>) -> Result<Delays> {
+async fn pace(
+    seen: &Arc<Seen>,
+    clients: usize,
+    count: usize,
+    send: impl AsyncFn(usize) -> Result<()>,
+) -> Result<Delays> {
     DELAYS.lock().map_err(|_| "a reader panicked")?.clear();
     TIMED.store(true, Ordering::Relaxed);
     let before = seen.deliveries.load(Ordering::Relaxed);
@@ -587,7 +619,8 @@ async fn read(mut stream: TcpStream, seen: Arc<Seen>, raw: bool) {
             {
                 let now = Instant::now();
                 let upto = (frames - 1).min(sent.len());
-                delays.extend(sent[upto.saturating_sub(events)..upto].iter().map(|s| (now - *s).as_secs_f64() * 1000.0));
+                delays
+                    .extend(sent[upto.saturating_sub(events)..upto].iter().map(|s| (now - *s).as_secs_f64() * 1000.0));
             }
             seen.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             seen.deliveries.fetch_add(events as u64, Ordering::Relaxed);

@@ -65,12 +65,8 @@ impl Desk {
             observer: Arc::new(Silent),
         };
         let couriers = Couriers::new(&app, db.pool.clone());
-        let steps = Arc::new(Steps {
-            inner: courier,
-            next: Mutex::default(),
-            ended: Notify::new(),
-            hold: Mutex::default(),
-        });
+        let steps =
+            Arc::new(Steps { inner: courier, next: Mutex::default(), ended: Notify::new(), hold: Mutex::default() });
         couriers.insert("resman", "resman", steps.clone()).await;
         let contacts = Contacts::new(db.pool.clone(), Arc::new(clock.clone()));
         let property = simulator.with_world(|w| w.properties[0].id.clone());
@@ -271,7 +267,8 @@ impl Story {
             6..8 => self.office(n, step, None),
             8 => {
                 let trouble = if self.rng.random_bool(0.5) { Misbehaviour::CutBody } else { Misbehaviour::Malformed };
-                let path = if self.rng.random_bool(0.7) { "MITS/PostLeadManagement4_0" } else { "MITS/SearchProspects" };
+                let path =
+                    if self.rng.random_bool(0.7) { "MITS/PostLeadManagement4_0" } else { "MITS/SearchProspects" };
                 self.desk.simulator.misbehave(Rule::on(path, trouble).times(2));
             }
             9 | 10 => {
@@ -330,9 +327,9 @@ impl Story {
     fn office(&mut self, n: usize, step: usize, between: Option<&'static str>) {
         let desk = &self.desk;
         let field = between.unwrap_or(["email", "email", "phone"][self.rng.random_range(0..3)]);
-        let id = desk.simulator.with_world(|w| {
-            w.leads.all.iter().find(|l| l.people[0].first_name == FIRST[n]).map(|l| l.id.clone())
-        });
+        let id = desk
+            .simulator
+            .with_world(|w| w.leads.all.iter().find(|l| l.people[0].first_name == FIRST[n]).map(|l| l.id.clone()));
         let Some(id) = id else { return };
         let (raw, value) = match field {
             "email" => (format!("Office.{step}@mail.example"), format!("office.{step}@mail.example")),
@@ -375,7 +372,10 @@ impl Story {
         assert_eq!(desk.one::<i64>("select count(*) from sync.outbox where state <> 'delivered'").await, 0);
         assert!(desk.poll().await.iter().all(|b| *b == Became::Nothing), "seed {seed}: everything has settled");
         let leads = desk.leads();
-        assert_eq!(leads.len(), self.ids.len(), "seed {seed}: one lead per person");
+        let known: Value = desk
+            .one("select jsonb_agg(jsonb_build_object('id', c.id, 'name', first_name, 'email', email, 'phone', phone, 'source', source, 'sync', (select jsonb_agg(resman_contact_id) from sync.contact_sync where user_id = c.id))) from sync.contacts c")
+            .await;
+        assert_eq!(leads.len(), self.ids.len(), "seed {seed}: one lead per person: {leads:#?} {known:#}");
         let open: Vec<(Uuid, Uuid, String)> =
             sqlx::query_as("select id, contact_id, field from sync.conflicts where state = 'open' order by id")
                 .fetch_all(&desk.db.pool)
@@ -390,7 +390,11 @@ impl Story {
                 if open.iter().any(|(_, of, at)| of == id && at == field) {
                     assert_ne!(values[0], values[1], "seed {seed}: what is there to decide?");
                 } else {
-                    assert_eq!(values[0], values[1], "seed {seed}: both sides agree about the {field} of {}", FIRST[*n]);
+                    assert_eq!(
+                        values[0], values[1],
+                        "seed {seed}: both sides agree about the {field} of {}",
+                        FIRST[*n]
+                    );
                 }
                 if field == "status" {
                     continue;

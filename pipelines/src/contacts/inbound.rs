@@ -211,13 +211,12 @@ impl Contacts {
     pub async fn resolve(&self, id: Uuid, side: Option<&str>, value: Option<&str>, actor: &str) -> Answer<Contact> {
         let mut work = self.begin().await?;
         let what = "cannot settle a conflict";
-        let row: Option<(Uuid, String)> = sqlx::query_as(
-            "select contact_id, field from sync.conflicts where id = $1 and state = 'open' for update",
-        )
-        .bind(id)
-        .fetch_optional(&mut *work.tx)
-        .await
-        .map_err(|e| fault(what, e))?;
+        let row: Option<(Uuid, String)> =
+            sqlx::query_as("select contact_id, field from sync.conflicts where id = $1 and state = 'open' for update")
+                .bind(id)
+                .fetch_optional(&mut *work.tx)
+                .await
+                .map_err(|e| fault(what, e))?;
         let (contact_id, field) =
             row.ok_or_else(|| Trouble::NotFound(Fault::user(format!("there is no open conflict `{id}`"))))?;
         let before = self.locked(&mut work.tx, contact_id).await?;
