@@ -24,6 +24,7 @@ use crate::app::App;
 use crate::contacts::Contacts;
 use crate::contacts::inbound::{Reading, Told};
 use crate::contacts::push::{self, Prepared, Step};
+use crate::contacts::service::Trouble;
 use crate::couriers::CourierSpec;
 use crate::jobs::{MAX_ATTEMPTS, MAX_DEFERRALS, backoff};
 use crate::run::env;
@@ -215,8 +216,15 @@ async fn step(pool: &PgPool, couriers: &Couriers, only: Option<i64>, last: bool)
             Err(fault) => Err(fault),
             Ok(None) => couriers.carry(&prepared.message).await,
             Ok(Some(found)) => match couriers.contacts.fit(&mut tx, prepared, &found).await? {
-                Step::Hear(_) if last => {
+                Step::Hear(_) | Step::Same(_) if last => {
                     Err(Fault::remote("ResMan changes the lead each time that it is read").retry(Retry::Backoff))
+                }
+                Step::Same(other) => {
+                    tx.rollback().await.map_err(failed)?;
+                    let joined =
+                        couriers.contacts.join(None, prepared.contact_id(), other, 1.0, "made by us", "outbox");
+                    joined.await.map_err(Trouble::into_fault)?;
+                    return Ok(Ended::Heard(message.id));
                 }
                 Step::Hear(told) => {
                     // Not in this transaction: it must stand before anything is written over it.

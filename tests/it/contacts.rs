@@ -327,6 +327,13 @@ impl Story {
     fn office(&mut self, n: usize, step: usize, between: Option<&'static str>) {
         let desk = &self.desk;
         let field = between.unwrap_or(["email", "email", "phone"][self.rng.random_range(0..3)]);
+        // Of name and phone one stays as it was: a lead whose every value is replaced before the note of it stands could be
+        // known by nothing.
+        let field = match field {
+            "phone" if n.is_multiple_of(2) => "email",
+            "last_name" if n % 2 == 1 => return,
+            field => field,
+        };
         let id = desk
             .simulator
             .with_world(|w| w.leads.all.iter().find(|l| l.people[0].first_name == FIRST[n]).map(|l| l.id.clone()));
@@ -372,7 +379,10 @@ impl Story {
         assert_eq!(desk.one::<i64>("select count(*) from sync.outbox where state <> 'delivered'").await, 0);
         assert!(desk.poll().await.iter().all(|b| *b == Became::Nothing), "seed {seed}: everything has settled");
         let leads = desk.leads();
-        assert_eq!(leads.len(), self.ids.len(), "seed {seed}: one lead per person");
+        let known: Value = desk
+            .one("select jsonb_agg(jsonb_build_object('id', c.id, 'name', first_name, 'email', email, 'phone', phone, 'source', source, 'sync', (select jsonb_agg(resman_contact_id) from sync.contact_sync where user_id = c.id))) from sync.contacts c")
+            .await;
+        assert_eq!(leads.len(), self.ids.len(), "seed {seed}: one lead per person: {leads:#?} {known:#}");
         let open: Vec<(Uuid, Uuid, String)> =
             sqlx::query_as("select id, contact_id, field from sync.conflicts where state = 'open' order by id")
                 .fetch_all(&desk.db.pool)

@@ -190,7 +190,7 @@ impl Contacts {
 
     /// The record that stays takes over what the other one has, field by field the value that is worth more; everything
     /// that points to the other one follows. Opt-outs only widen. In ResMan the spare lead is closed.
-    async fn join(
+    pub(crate) async fn join(
         &self,
         id: Option<Uuid>,
         primary: Uuid,

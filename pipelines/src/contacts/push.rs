@@ -60,6 +60,8 @@ pub enum Step {
     },
     /// Take in first what ResMan says, then look again.
     Hear(Told),
+    /// The lead that an earlier try made was read meanwhile and taken for somebody new: this contact. Both are one.
+    Same(Uuid),
 }
 
 /// What is known of ResMan behind a message.
@@ -179,9 +181,13 @@ impl Contacts {
                 // A lead that belongs to another contact is not taken over: what stands there is theirs.
                 let mut free = None;
                 for held in found {
-                    if store::of_prospect(connection, &held.prospect_id).await?.is_none() {
-                        free = Some(held);
-                        break;
+                    match store::of_prospect(connection, &held.prospect_id).await? {
+                        None => {
+                            free = Some(held);
+                            break;
+                        }
+                        Some(other) if held.made && !prepared.foreign() => return Ok(Step::Same(other)),
+                        Some(_) => {}
                     }
                 }
                 free

@@ -100,6 +100,8 @@ pub struct Held {
     pub phone: Option<String>,
     /// `prospect`, `lost`, `applicant` or `resident`; absent when ResMan does not say.
     pub status: Option<String>,
+    /// Whether the lead has the very event that a message to create it brings: an earlier try has made it.
+    pub made: bool,
 }
 
 impl Prospect {
@@ -117,6 +119,7 @@ impl Prospect {
             email: person.email.clone(),
             phone: person.phones.first().cloned(),
             status: class.map(str::to_owned),
+            made: false,
         })
     }
 }

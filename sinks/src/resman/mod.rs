@@ -152,7 +152,9 @@ impl Courier for ResMan {
                 found.into_iter().chain(made).collect()
             }
         };
-        let held = found.iter().filter_map(|p| p.held(lead.person_id.as_deref()));
+        let event = lead.event.clone().unwrap_or_else(|| first_contact(message.created_at));
+        let made = |p: &Prospect| message.kind == "lead_create" && p.events.iter().any(|e| e.is(&event));
+        let held = found.iter().filter_map(|p| Some(Held { made: made(p), ..p.held(lead.person_id.as_deref())? }));
         let values = held.map(serde_json::to_value).collect::<serde_json::Result<_>>();
         values.map(Some).map_err(|e| Fault::us("a lead has no JSON form").because(e))
     }
