@@ -7,13 +7,17 @@ create table ops.untold (
     lead_id         text not null,
     attempts        integer not null default 0,
     due_at          timestamptz not null default '-infinity',
+    -- When the reading of the lead began; null when whoever wrote it did not say.
+    observed_at     timestamptz,
     created_at      timestamptz not null default now()
 );
 create index untold_due on ops.untold (due_at, id);
 
 create function ops.mark_untold() returns trigger language plpgsql as $$
 begin
-    insert into ops.untold (property_id, lead_id) select property_id, lead_id from new_rows order by 1, 2;
+    insert into ops.untold (property_id, lead_id, observed_at)
+    select property_id, lead_id, nullif(current_setting('propflow.observed_at', true), '')::timestamptz
+    from new_rows order by 1, 2;
     return null;
 end $$;
 

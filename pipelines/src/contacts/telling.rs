@@ -14,7 +14,7 @@ use futures::StreamExt;
 use serde_json::json;
 use sqlx::{Executor, PgConnection, PgPool, Row};
 
-use super::inbound::Told;
+use super::inbound::{Reading, Told};
 use super::service::{Contacts, Trouble};
 
 /// Marks that are looked at under one lock.
@@ -66,6 +66,8 @@ struct Marked {
     attempts: i32,
     /// Whether it was marked less than [`OWN_POST_SECS`] ago.
     fresh: bool,
+    /// When the newest reading of it began: what we wrote into ResMan since is not in it.
+    began: Option<DateTime<Utc>>,
 }
 
 /// What became of the telling of a lead.
@@ -104,8 +106,8 @@ async fn some(contacts: &Contacts) -> Result<usize> {
     let now = contacts.clock.now();
     let mut turn = contacts.pool.begin().await.map_err(failed)?;
     turn.execute("select pg_advisory_xact_lock(hashtextextended('propflow.tell', 0))").await.map_err(failed)?;
-    let rows: Vec<(i64, String, String, i32, bool)> = sqlx::query_as(
-        "select id, property_id, lead_id, attempts, created_at > now() - make_interval(secs => $3) from ops.untold \
+    let rows: Vec<(i64, String, String, i32, bool, Option<DateTime<Utc>>)> = sqlx::query_as(
+        "select id, property_id, lead_id, attempts, created_at > now() - make_interval(secs => $3), observed_at from ops.untold \
          where due_at <= $1 order by id limit $2",
     )
     .bind(now)
@@ -115,14 +117,16 @@ async fn some(contacts: &Contacts) -> Result<usize> {
     .await
     .map_err(failed)?;
     let mut marked: BTreeMap<(String, String), Marked> = BTreeMap::new();
-    for (id, property_id, lead_id, attempts, fresh) in rows {
+    for (id, property_id, lead_id, attempts, fresh, observed_at) in rows {
         let entry = marked.entry((property_id.clone(), lead_id.clone())).or_insert_with(|| Marked {
             property_id,
             lead_id,
             marks: Vec::new(),
             attempts: 0,
             fresh,
+            began: None,
         });
+        entry.began = entry.began.max(observed_at);
         entry.marks.push(id);
         entry.attempts = entry.attempts.max(attempts);
     }
@@ -171,7 +175,8 @@ async fn tell_one(contacts: &Contacts, lead: &Marked) -> Result<Outcome> {
     if lead.fresh && being_posted(&contacts.pool, &told).await? {
         return Ok(Outcome::Later { after: TimeDelta::seconds(1), counts: false });
     }
-    Ok(match contacts.told(&told, ACTOR).await {
+    let reading = Reading { began: lead.began, ..Reading::default() };
+    Ok(match contacts.told_by(&told, reading, ACTOR).await {
         Ok(_) => Outcome::Done,
         Err(Trouble::Failed(fault)) if fault.is_retryable() && lead.attempts + 1 < TRIES => {
             tracing::warn!(error = fault.chain(), "a lead of ResMan could not be taken in; it is tried again");

@@ -235,13 +235,7 @@ impl Journal {
 }
 
 /// Writes an entry at the end of the file.
-fn append(
-    path: &Path,
-    file: &mut File,
-    start: u64,
-    mut head: Head,
-    rows: &[(String, RecordBatch)],
-) -> Result<()> {
+fn append(path: &Path, file: &mut File, start: u64, mut head: Head, rows: &[(String, RecordBatch)]) -> Result<()> {
     let failed = |e| io_fault("write", path, e);
     // The rows go to the file as they are encoded. What stands before them comes last: until then there is no entry.
     file.write_all(&[0; PREFIX]).map_err(failed)?;

@@ -332,7 +332,16 @@ impl PostgresSink {
     }
 
     async fn try_commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
-        self.transaction().await?;
+        let (ledger, limit) = (self.options.ledger, self.options.freshness_limit_secs);
+        let tx = self.transaction().await?;
+        if ledger {
+            // Triggers want to know how old the news is.
+            sqlx::query("select set_config('propflow.observed_at', $1, true)")
+                .bind(slice.observed_at.to_rfc3339())
+                .execute(tx)
+                .await
+                .map_err(|e| fault("cannot commit the slice", e))?;
+        }
         let names: Vec<String> = self.tables.keys().cloned().collect();
         let mut counts = BTreeMap::new();
         for name in names {
@@ -351,7 +360,6 @@ impl PostgresSink {
                 counts.insert(name, receipt);
             }
         }
-        let (ledger, limit) = (self.options.ledger, self.options.freshness_limit_secs);
         self.transaction().await?;
         let Some(tx) = self.connection.as_mut() else { return Err(Fault::us("the transaction is gone")) };
         if ledger {
