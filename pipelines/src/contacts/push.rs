@@ -17,7 +17,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::inbound::Told;
-use super::model::{Contact, Status, Strategy};
+use super::model::{Contact, Source, Status, Strategy};
 use super::reconcile::{Values, reconcile};
 use super::service::{Contacts, carried, sent};
 use super::store::{self, Counterpart};
@@ -186,7 +186,14 @@ impl Contacts {
                             free = Some(held);
                             break;
                         }
-                        Some(other) if held.made && !prepared.foreign() => return Ok(Step::Same(other)),
+                        // A poll found our own new lead before its answer was noted, and made a contact of it. One that was
+                        // brought in here is somebody else, even if they have the name and said the same.
+                        Some(other) if held.made && !prepared.foreign() => {
+                            let known = store::many(connection, &[other]).await?;
+                            if known.iter().any(|c| c.source == Source::Resman.as_str()) {
+                                return Ok(Step::Same(other));
+                            }
+                        }
                         Some(_) => {}
                     }
                 }

@@ -229,7 +229,7 @@ impl Desk<'_> {
 }
 
 const SCORES: &str = "\
-select first_name, score, intent, engagement, recency, fit, completeness, fitting_units as units, conversation_summary as summary \
+select first_name, score, intent, engagement, recency, fit, completeness, fitting_units as units, left(conversation_summary, 90) as summary \
 from serving.lead_scores where conversation_summary is not null order by score desc, first_name limit 6";
 
 const HISTORY: &str = "\

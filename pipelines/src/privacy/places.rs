@@ -155,7 +155,8 @@ pub const PLACES: &[Place] = &[
     .harmless(&["property_id", "state", "decided_by"]),
     of("sync.contact_enrichment_log", OF_CONTACT, Deed::Delete)
         .swept(&["enriched_data"])
-        .harmless(&["enrichment_type", "source"]),
+        .harmless(&["content", "enrichment_type", "fallback", "reader", "source"]),
+    of("sync.lead_scores", OF_CONTACT, Deed::Delete).swept(&["reasons"]).harmless(&["property_id"]),
     of("sync.interactions", OF_CONTACT, Deed::Delete)
         .swept(&["message"])
         .harmless(&["conversation_id", "external_id", "kind", "direction"]),

@@ -63,7 +63,11 @@ pub(super) fn write(wishes: &Wishes, topics: &[Topic], mood: &Sentiment, pattern
             .value
             .kinds
             .iter()
-            .map(|(kind, n)| if *n == 0 { kind.clone() } else { format!("{n} {kind}") })
+            .map(|(kind, n)| match n {
+                0 => kind.clone(),
+                1 => format!("1 {kind}"),
+                _ => format!("{n} {kind}{}", if kind == "fish" { "" } else { "s" }),
+            })
             .collect();
         let what = match (pets.value.has, kinds.is_empty()) {
             (false, _) => "Has no pets".to_owned(),
@@ -86,7 +90,8 @@ pub(super) fn write(wishes: &Wishes, topics: &[Topic], mood: &Sentiment, pattern
         sentence(&mut text, &format!("Talked about {}", named.join(", ")));
     }
     let (all, own) = (pattern.messages, pattern.renter_messages);
-    sentence(&mut text, &format!("{all} messages, {own} of them the renter's, who sounds {}", mood.label));
+    let s = if all == 1 { "" } else { "s" };
+    sentence(&mut text, &format!("{all} message{s}, {own} by the renter, who sounds {}", mood.label));
     text
 }
 

@@ -134,7 +134,8 @@ fn digit(bytes: &[u8], at: usize) -> bool {
 fn number(bytes: &[u8], from: usize) -> (usize, Option<f64>) {
     let mut text = String::with_capacity(12);
     let mut at = from;
-    let mut point = false;
+    // Behind the point of a date comes no other one: `08.2026` of `07.08.2026` is two numbers.
+    let mut point = from >= 2 && bytes[from - 1] == b'.' && bytes[from - 2].is_ascii_digit();
     while let Some(b) = bytes.get(at) {
         match b {
             b'0'..=b'9' => text.push(*b as char),
