@@ -826,6 +826,14 @@ async fn settle(pool: &PgPool, worker: &str, id: &str, job: Option<&Job>, outcom
         }
     };
     let mut tx = pool.begin().await.map_err(|e| fault(what, e))?;
+    // A job that is being told to wait for this one has to be waiting before it is woken below.
+    sqlx::query(
+        "select pg_advisory_xact_lock(hashtextextended(coalesce(metadata -> 'lane', ''), 0)) from apalis.jobs where id = $1",
+    )
+    .bind(id)
+    .execute(&mut *tx)
+    .await
+    .map_err(|e| fault(what, e))?;
     let ended = sqlx::query(
         "update apalis.jobs set status = $3, last_result = $4, done_at = case when $3 = 'Pending' then null else now() end \
          where id = $1 and lock_by = $2 and status = 'Running' returning priority, metadata -> 'lane' as lane",
