@@ -146,7 +146,7 @@ impl Reader<'_> {
     fn message(&self, item: &Value, n: usize, only: bool) -> Result<Message> {
         let word = |keys: &[&str]| keys.iter().find_map(|k| item.get(*k)?.as_str());
         // Texts without a role take turns, the renter first.
-        let turn = if only || n % 2 == 0 { Role::Renter } else { Role::Agent };
+        let turn = if only || n.is_multiple_of(2) { Role::Renter } else { Role::Agent };
         if let Some(text) = item.as_str() {
             return Ok(Message { role: turn, at: self.options.at, text: text.to_owned() });
         }

@@ -142,7 +142,8 @@ async fn what_a_chatbot_writes_is_read_scored_and_shown() {
         house.clock.advance(TimeDelta::minutes(11));
     }
     let (a, b) = tokio::join!(turn(house.pool(), &embedded, &house.clock), turn(house.pool(), &embedded, &house.clock));
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     assert_eq!(turn(house.pool(), &embedded, &house.clock).await.unwrap(), Turn::default());
     assert_eq!(count(&house, "select count(*) from ops.unenriched").await, 0);
     assert_eq!(count(&house, "select count(*) from sync.contact_enrichment_log").await, 3 * chats.len() as i64);

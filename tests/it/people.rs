@@ -461,7 +461,8 @@ async fn every_change_reaches_the_contacts_once() {
         assert_eq!(house.count("select count(*) from ops.untold").await, 0);
 
         let leads = simulator.with_world(|w| w.leads.all.clone());
-        let rows: Vec<(String, Option<String>, Option<String>, Option<String>)> = sqlx::query_as(
+        type Known = (String, Option<String>, Option<String>, Option<String>);
+        let rows: Vec<Known> = sqlx::query_as(
             "select s.resman_contact_id, c.email, c.last_name, c.base ->> 'status' from sync.contact_sync s \
              join sync.contacts c on c.id = s.user_id",
         )
@@ -497,7 +498,7 @@ async fn every_change_reaches_the_contacts_once() {
 
 #[tokio::test]
 async fn a_change_in_resman_is_an_event_of_ours_while_one_process_polls() {
-    let office = Office::at(2, 4, Options::default(), TestClock::at(Utc::now())).await;
+    let office = Office::at(2, 4, Options::default(), TestClock::at(SystemClock.now())).await;
     let house = House::new(office, "1s", Arc::new(SystemClock)).await;
     house.poller().poll(&CancellationToken::new()).await.unwrap();
     let stop = CancellationToken::new();
@@ -518,7 +519,7 @@ async fn a_change_in_resman_is_an_event_of_ours_while_one_process_polls() {
             house
                 .office
                 .simulator
-                .with_world(|w| w.leads.edit(&id, Utc::now(), |l| l.people[0].email = Some(email.clone())));
+                .with_world(|w| w.leads.edit(&id, SystemClock.now(), |l| l.people[0].email = Some(email.clone())));
             let began = Instant::now();
             loop {
                 tokio::time::timeout(Duration::from_secs(120), listener.recv()).await.unwrap().unwrap();

@@ -167,7 +167,7 @@ fn checked(mut reading: Reading, messages: usize) -> Option<Reading> {
     }
     reading.sentiment_analysis = Sentiment::of(mood);
     let bounded = |w: &Wishes| {
-        let span = |s: Option<f64>| s.is_none_or(|n| n.is_finite() && n >= 0.0 && n < 1e7);
+        let span = |s: Option<f64>| s.is_none_or(|n| (0.0..1e7).contains(&n));
         w.budget.as_ref().is_none_or(|b| span(b.value.min) && span(b.value.max))
             && w.bedrooms.as_ref().is_none_or(|b| span(b.value.min) && span(b.value.max))
     };

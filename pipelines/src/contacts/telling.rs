@@ -106,7 +106,8 @@ async fn some(contacts: &Contacts) -> Result<usize> {
     let now = contacts.clock.now();
     let mut turn = contacts.pool.begin().await.map_err(failed)?;
     turn.execute("select pg_advisory_xact_lock(hashtextextended('propflow.tell', 0))").await.map_err(failed)?;
-    let rows: Vec<(i64, String, String, i32, bool, Option<DateTime<Utc>>)> = sqlx::query_as(
+    type Mark = (i64, String, String, i32, bool, Option<DateTime<Utc>>);
+    let rows: Vec<Mark> = sqlx::query_as(
         "select id, property_id, lead_id, attempts, created_at > now() - make_interval(secs => $3), observed_at from ops.untold \
          where due_at <= $1 order by id limit $2",
     )

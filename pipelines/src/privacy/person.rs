@@ -208,7 +208,7 @@ impl Person {
         self.emails.iter().for_each(|e| add("email", e));
         self.phones.iter().for_each(|p| add("phone", p));
         for (kind, values) in &self.links {
-            values.iter().for_each(|v| add(*kind, v));
+            values.iter().for_each(|v| add(kind, v));
         }
         marks
     }

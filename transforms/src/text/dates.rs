@@ -58,7 +58,7 @@ const WEEKDAYS: [(&str, &[&str]); 7] = [
 
 fn weekday(token: &Token<'_>) -> Option<Weekday> {
     let n = WEEKDAYS.iter().position(|(long, short)| {
-        token.is(&[long]) || (token.is(short) && !(token.is(&["sun", "sat", "mon", "wed"]) && !token.capital()))
+        token.is(&[long]) || (token.is(short) && (token.capital() || !token.is(&["sun", "sat", "mon", "wed"])))
     })?;
     Weekday::try_from(n as u8).ok()
 }
@@ -366,7 +366,7 @@ fn in_figures(t: &[Token<'_>], today: NaiveDate) -> Option<Found> {
     let figure =
         |n: usize| t.get(n).filter(|t| !t.ordinal && !t.spelled && t.currency.is_none()).and_then(|t| t.number);
     let mark = |n: usize, marks: &[&str]| t.get(n).is_some_and(|m| m.is(marks) && m.glued);
-    let whole = |n: f64| (n.fract() == 0.0 && n >= 0.0 && n < 10_000.0).then_some(n as u32);
+    let whole = |n: f64| (n.fract() == 0.0 && (0.0..10_000.0).contains(&n)).then_some(n as u32);
     let (a, b) = (whole(figure(0)?)?, figure(2).and_then(whole));
     // A number that is glued to what precedes is a part of something else.
     let slash = mark(1, &["/"]) || (mark(1, &["-", "."]) && mark(3, &["-", "."]));

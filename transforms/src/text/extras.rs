@@ -411,7 +411,7 @@ pub(super) fn amenities(reader: &mut Reader, s: &Sentence<'_>, source: Source) {
         "no",
     ]);
     // `Is there a pool?` asks about a home; `Can you find one with a pool?` asks for one.
-    let about = inquires(s) && !(s.has(&["need", "want", "would"]) && !s.has(&["if", "whether"]));
+    let about = inquires(s) && (s.has(&["if", "whether"]) || !s.has(&["need", "want", "would"]));
     if about || !(wish || tokens.len() <= 8 || reader.last.is_some()) {
         return;
     }

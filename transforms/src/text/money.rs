@@ -213,7 +213,7 @@ fn way(tokens: &[Token<'_>], at: usize, end: usize) -> Way {
     let not = near.iter().any(|t| t.is(&["no", "not", "cannot", "dont"]) || t.word.ends_with("n't"));
     let more =
         has(&["over", "above", "exceed", "exceeding"]) || (has(&["more", "greater", "higher"]) && has(&["than"]));
-    let less = has(MOST) && !(has(&["most"]) && !has(&["at"]))
+    let less = has(MOST) && (has(&["at"]) || !has(&["most"]))
         || (has(&["less", "cheaper", "lower", "fewer"]) && has(&["than"]));
     let behind = |words: &[&str]| tokens.iter().skip(end).take(3).any(|t| t.is(words));
     if more {

@@ -553,11 +553,11 @@ fn near(reader: &mut Reader, s: &Sentence<'_>, source: Source) {
         if !lead || denied(tokens, at) {
             continue;
         }
-        for n in at + 1..(at + 8).min(tokens.len()) {
-            if tokens[n].is(&[".", ",", "but", "with"]) {
+        for (n, token) in tokens.iter().enumerate().take(at + 8).skip(at + 1) {
+            if token.is(&[".", ",", "but", "with"]) {
                 break;
             }
-            if let Some(name) = point(&tokens[n]) {
+            if let Some(name) = point(token) {
                 reader.wishes.near.retain(|p| p.value != name);
                 reader.wishes.near.push(source.found(name.to_owned(), s.words(at..n + 1), 0.85));
             }
