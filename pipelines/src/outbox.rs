@@ -23,6 +23,7 @@ use tracing::{error, warn};
 use crate::app::App;
 use crate::contacts::Contacts;
 use crate::contacts::inbound::{Reading, Told};
+use crate::contacts::merges::Why;
 use crate::contacts::push::{self, Prepared, Step};
 use crate::contacts::service::Trouble;
 use crate::couriers::CourierSpec;
@@ -221,9 +222,9 @@ async fn step(pool: &PgPool, couriers: &Couriers, only: Option<i64>, last: bool)
                 }
                 Step::Same(other) => {
                     tx.rollback().await.map_err(failed)?;
-                    let joined =
-                        couriers.contacts.join(None, prepared.contact_id(), other, 1.0, "made by us", "outbox");
-                    joined.await.map_err(Trouble::into_fault)?;
+                    let why = Why { id: None, confidence: 1.0, rule: "made by us", actor: "outbox", own_lead: true };
+                    let joined = couriers.contacts.join(prepared.contact_id(), other, &why).await;
+                    joined.map_err(Trouble::into_fault)?;
                     return Ok(Ended::Heard(message.id));
                 }
                 Step::Hear(told) => {

@@ -232,6 +232,8 @@ struct Story {
     ours: Written,
     theirs: Written,
     written_between: Arc<Mutex<Written>>,
+    /// What was done, in words.
+    acts: Vec<String>,
 }
 
 impl Story {
@@ -240,7 +242,7 @@ impl Story {
         desk.contacts.set_rules(&desk.property, &Rules { strategy, ..Rules::default() }, "test").await.unwrap();
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let (ids, ours, theirs) = (BTreeMap::new(), Written::new(), Written::new());
-        Self { seed, strategy, rng, desk, ids, ours, theirs, written_between: Arc::default() }
+        Self { seed, strategy, rng, desk, ids, ours, theirs, written_between: Arc::default(), acts: Vec::new() }
     }
 
     async fn run(mut self) {
@@ -261,7 +263,9 @@ impl Story {
 
     async fn step(&mut self, step: usize) {
         let n = self.rng.random_range(0..FIRST.len());
-        match self.rng.random_range(0..14) {
+        let act = self.rng.random_range(0..14);
+        self.acts.push(format!("{} step {step}: act {act} on {}", self.desk.clock.now().format("%H:%M:%S"), FIRST[n]));
+        match act {
             0..3 => self.come(n).await,
             3..6 => self.change(n, step).await,
             6..8 => self.office(n, step, None),
@@ -372,6 +376,21 @@ impl Story {
         }
     }
 
+    /// What befell a contact, for whoever has to find out why.
+    async fn diary(&self, id: Uuid) -> String {
+        let lines: Vec<String> = sqlx::query_scalar(
+            "select to_char(at, 'HH24:MI:SS ') || line from ( \
+             select created_at at, concat_ws(' ', 'history', field, before, '->', after, source, rule) line from sync.contact_history where contact_id = $1 \
+             union all select t.created_at, concat_ws(' ', 'message', o.id, kind, t.outcome, t.reason, payload -> 'person') from sync.outbox o join sync.outbox_tries t on t.outbox_id = o.id where lane = $1::text \
+             union all select created_at, concat_ws(' ', 'conflict', field, base_value, domiq_value, resman_value, state, chosen) from sync.conflicts where contact_id = $1) l order by at",
+        )
+        .bind(id)
+        .fetch_all(&self.desk.db.pool)
+        .await
+        .unwrap();
+        format!("\n{}\n{}", lines.join("\n"), self.acts.join("\n"))
+    }
+
     async fn check(&self) {
         let (desk, seed) = (&self.desk, self.seed);
         let mut theirs = self.theirs.clone();
@@ -409,7 +428,12 @@ impl Story {
                 // What stands there is the newest value of one of the sides, never an older one.
                 let written = [self.ours.get(&(*n, field)).cloned(), theirs.get(&(*n, field)).cloned()];
                 for value in &values {
-                    assert!(written.contains(value), "seed {seed}, {}: {values:?} of {written:?}", FIRST[*n]);
+                    assert!(
+                        written.contains(value),
+                        "seed {seed}, {}: {values:?} of {written:?}: {}",
+                        FIRST[*n],
+                        self.diary(*id).await
+                    );
                 }
                 // Whatever was overwritten is on record.
                 for value in written.iter().flatten() {
@@ -422,7 +446,12 @@ impl Story {
                     .fetch_one(&desk.db.pool)
                     .await
                     .unwrap();
-                    assert!(kept > 0, "seed {seed}: a value of the {field} of {} vanished without a record", FIRST[*n]);
+                    assert!(
+                        kept > 0,
+                        "seed {seed}: a value of the {field} of {} vanished without a record: {}",
+                        FIRST[*n],
+                        self.diary(*id).await
+                    );
                 }
             }
         }

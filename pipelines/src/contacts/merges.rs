@@ -101,6 +101,21 @@ fn event(kind: &str, property: &str, id: Uuid, primary: Uuid, secondary: Uuid) -
     }
 }
 
+/// Why two records become one.
+#[derive(Debug)]
+pub(crate) struct Why<'a> {
+    /// The pair, when it was up for review.
+    pub id: Option<Uuid>,
+    /// How likely they are one person, 0 to 1.
+    pub confidence: f64,
+    /// What decided it.
+    pub rule: &'a str,
+    /// Who did.
+    pub actor: &'a str,
+    /// The other record is nobody's: it was made of the very lead that this one's message made in ResMan.
+    pub own_lead: bool,
+}
+
 impl Contacts {
     /// Pairs of a state, oldest first, of these properties (none stands for all).
     pub async fn merges(
@@ -143,7 +158,8 @@ impl Contacts {
     /// When it is not pending any more.
     pub async fn approve(&self, id: Uuid, actor: &str) -> Answer<(Merge, Contact)> {
         let merge = self.decide(id, actor, "pending").await?;
-        self.join(Some(merge.id), merge.primary_id, merge.secondary_id, merge.confidence, "approved", actor).await
+        let why = Why { id: Some(merge.id), confidence: merge.confidence, rule: "approved", actor, own_lead: false };
+        self.join(merge.primary_id, merge.secondary_id, &why).await
     }
 
     /// Leaves a pair as two people, for good: it does not come up again.
@@ -185,20 +201,13 @@ impl Contacts {
     /// # Errors
     /// When they are one already, or of two properties.
     pub async fn merge(&self, primary: Uuid, secondary: Uuid, actor: &str) -> Answer<(Merge, Contact)> {
-        self.join(None, primary, secondary, 1.0, "asked", actor).await
+        let why = Why { id: None, confidence: 1.0, rule: "asked", actor, own_lead: false };
+        self.join(primary, secondary, &why).await
     }
 
     /// The record that stays takes over what the other one has, field by field the value that is worth more; everything
     /// that points to the other one follows. Opt-outs only widen. In ResMan the spare lead is closed.
-    pub(crate) async fn join(
-        &self,
-        id: Option<Uuid>,
-        primary: Uuid,
-        secondary: Uuid,
-        confidence: f64,
-        rule: &str,
-        actor: &str,
-    ) -> Answer<(Merge, Contact)> {
+    pub(crate) async fn join(&self, primary: Uuid, secondary: Uuid, why: &Why<'_>) -> Answer<(Merge, Contact)> {
         if primary == secondary {
             return Err(Trouble::refused("a contact cannot be merged with itself"));
         }
@@ -216,20 +225,23 @@ impl Contacts {
         }
         let strategy = identity::rules(&mut work.tx, &keep.property_id).await?.strategy;
         let mut after = keep.clone();
-        survive(&mut after, &spare, strategy);
-        if store::counterparts(&mut work.tx, keep.id).await?.is_empty() {
+        survive(&mut after, &spare, (!why.own_lead).then_some(strategy));
+        if why.own_lead {
+            // Nothing is agreed on with ResMan yet: what the office has changed of the lead meanwhile is settled by the
+            // reading that follows, and a clash is on record.
+        } else if store::counterparts(&mut work.tx, keep.id).await?.is_empty() {
             // The other one's lead is this record's from now on, and with it what ResMan is known to hold.
             after.base.clone_from(&spare.base);
         }
         let moved = move_references(&mut work, spare.id, keep.id).await?;
         let before = json!({ "primary": snapshot(&keep), "secondary": snapshot(&spare), "after": snapshot(&after), "moved": moved });
-        let deed = Deed { source: "manual", actor, action: "contact_merge", rule, at: work.now };
+        let deed = Deed { source: "manual", actor: why.actor, action: "contact_merge", rule: why.rule, at: work.now };
         work.change(Some(&keep), &mut after, &deed).await?;
         let mut gone = spare.clone();
         gone.merged_into = Some(keep.id);
         gone.status = Status::Merged.as_str().to_owned();
         work.change(Some(&spare), &mut gone, &deed).await?;
-        let id = record(&mut work, id, &keep, &spare, confidence, &before, actor).await?;
+        let id = record(&mut work, &keep, &spare, &before, why).await?;
         work.events.push(event("merged", &keep.property_id, id, keep.id, spare.id));
         let leads: Vec<Uuid> = serde_json::from_value(before["moved"]["sync.contact_sync"].clone()).unwrap_or_default();
         self.close_spares(&mut work, &mut after, &leads).await?;
@@ -360,9 +372,10 @@ fn decided(id: Uuid) -> Trouble {
     Trouble::Stale(Fault::user(format!("merge `{id}` is decided already")))
 }
 
-/// Field by field the value that is worth more.
-fn survive(keep: &mut Contact, spare: &Contact, strategy: Strategy) {
+/// Field by field the value that is worth more; without a strategy the values stay as they are.
+fn survive(keep: &mut Contact, spare: &Contact, strategy: Option<Strategy>) {
     for field in ["first_name", "last_name", "email", "phone"] {
+        let Some(strategy) = strategy else { break };
         let theirs = spare.shared(field);
         let better = worth_more(&spare.provenance[field], &keep.provenance[field], strategy);
         if theirs.is_some() && (keep.shared(field).is_none() || better) {
@@ -481,16 +494,8 @@ fn restore(contact: &mut Contact, field: &str, value: &Value) {
     }
 }
 
-async fn record(
-    work: &mut Work<'_>,
-    id: Option<Uuid>,
-    keep: &Contact,
-    spare: &Contact,
-    confidence: f64,
-    before: &Value,
-    actor: &str,
-) -> Result<Uuid> {
-    let id = id.unwrap_or_else(Uuid::now_v7);
+async fn record(work: &mut Work<'_>, keep: &Contact, spare: &Contact, before: &Value, why: &Why<'_>) -> Result<Uuid> {
+    let (id, actor) = (why.id.unwrap_or_else(Uuid::now_v7), why.actor);
     // The pair may have been up for review under another id: that review is decided with this.
     sqlx::query(
         "update sync.merges set state = 'rejected', reason = 'merged by hand', decided_at = $4, decided_by = $5 where state = 'pending' \
@@ -513,7 +518,7 @@ async fn record(
     .bind(&keep.property_id)
     .bind(keep.id)
     .bind(spare.id)
-    .bind(confidence)
+    .bind(why.confidence)
     .bind(before)
     .bind(work.now)
     .bind(actor)

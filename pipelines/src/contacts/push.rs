@@ -260,6 +260,7 @@ impl Contacts {
             "lead_spare" if !prepared.spare => return moot(outcome),
             _ => {}
         }
+        lead.repeats_name = !["first_name", "last_name"].iter().any(|f| outcome.sent.contains_key(*f));
         Ok(Step::Post { message: with(&prepared.message, kind, &lead)?, outcome })
     }
 

@@ -34,6 +34,23 @@ impl Person {
         same(&self.first_name, first) && same(&self.last_name, last)
     }
 
+    /// Whether all that a message says of a person stands there.
+    pub(super) fn says(&self, person: &document::Person) -> bool {
+        let email = person.email.as_deref().is_none_or(|e| self.email.as_deref().is_some_and(|s| s.trim() == e.trim()));
+        let phone = person.phone.as_deref().is_none_or(|p| self.phones.iter().any(|known| digits(known) == digits(p)));
+        let names = [(&self.first_name, &person.first_name), (&self.last_name, &person.last_name)];
+        email && phone && names.iter().all(|(known, said)| known.trim() == said.trim())
+    }
+
+    /// Has a message say the names that stand there.
+    pub(super) fn name(&self, said: &mut document::Person) {
+        for (known, said) in [(&self.first_name, &mut said.first_name), (&self.last_name, &mut said.last_name)] {
+            if !known.trim().is_empty() {
+                said.clone_from(known);
+            }
+        }
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         self.kind.eq_ignore_ascii_case("lost")
     }
@@ -80,6 +97,12 @@ impl Prospect {
     pub(super) fn main(&self) -> Option<&Person> {
         self.people.first()
     }
+
+    /// The person of this id, or the main one when there is none.
+    pub(super) fn person(&self, person_id: Option<&str>) -> Option<&Person> {
+        let same = |p: &&Person| p.person_id.as_deref().zip(person_id).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
+        self.people.iter().find(same).or_else(|| self.main())
+    }
 }
 
 /// Someone's lead as it stands in ResMan, in its words.
@@ -107,8 +130,7 @@ pub struct Held {
 impl Prospect {
     /// How the lead stands for one of its people, or for the main one when there is no such person.
     pub(super) fn held(&self, person_id: Option<&str>) -> Option<Held> {
-        let same = |p: &&Person| p.person_id.as_deref().zip(person_id).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
-        let person = self.people.iter().find(same).or_else(|| self.main())?;
+        let person = self.person(person_id)?;
         let kind = person.kind.to_ascii_lowercase();
         let class = ["lost", "applicant", "resident", "prospect"].into_iter().find(|class| kind.contains(class));
         Some(Held {

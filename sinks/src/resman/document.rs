@@ -34,6 +34,9 @@ pub struct Lead {
     /// Whether the lead was looked for right before: without an id it is then none that ResMan knows.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub searched: bool,
+    /// Whether the names are only there because a document has to have them: then those that are read last are said.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repeats_name: bool,
 }
 
 /// A person. Names are always sent, since ResMan refuses a customer without them.

@@ -192,7 +192,11 @@ impl ResMan {
             lead.event = Some(first_contact(asked_at));
         }
         if let Some(done) = self.done(kind, &mut lead).await? {
-            return Ok(reply(&done));
+            if kind != "lead_create" || done.person(lead.person_id.as_deref()).is_some_and(|p| p.says(&lead.person)) {
+                return Ok(reply(&done));
+            }
+            // An earlier try was heard, but its answer was not, and the person has changed since: that is left to be said.
+            lead.event = None;
         }
         let looked = self.looked(kind, &lead, first || kind == "lead_agent").await?;
         let xml = document(&lead, &looked)?;
@@ -231,6 +235,11 @@ impl ResMan {
         }
         if lead.person_id.is_none() {
             lead.person_id = known.people.first().and_then(|p| p.person_id.clone());
+        }
+        if lead.repeats_name
+            && let Some(person) = known.person(lead.person_id.as_deref())
+        {
+            person.name(&mut lead.person);
         }
         let event = lead.event.as_ref();
         Ok(event.filter(|e| e.event_id.is_none() && known.events.iter().any(|k| k.is(e))).map(|_| known.clone()))
