@@ -222,8 +222,8 @@ impl Rest {
                     Some(&server),
                 )
             };
-            psql(&format!("\\copy core.bookings to '{}'", rows.display()))?;
-            server.pool.execute("create table core.floor (like core.bookings including all)").await?;
+            psql(&format!("\\copy core.rest_bookings to '{}'", rows.display()))?;
+            server.pool.execute("create table core.floor (like core.rest_bookings including all)").await?;
             let floor = psql(&format!("\\copy core.floor from '{}'", rows.display()))?;
             server.pool.execute("drop table core.floor; checkpoint").await?;
             std::fs::remove_file(rows)?;
@@ -232,7 +232,7 @@ impl Rest {
             }
         }
         let Some((ours, floor)) = best else { return Ok(()) };
-        let stored: i64 = sqlx::query_scalar("select count(*) from core.bookings").fetch_one(&server.pool).await?;
+        let stored: i64 = sqlx::query_scalar("select count(*) from core.rest_bookings").fetch_one(&server.pool).await?;
         report("floor   COPY of the same rows", &floor, "");
         report("ours    to PostgreSQL, keyed", &ours, &format!(", {} rows", thousands(stored.unsigned_abs())));
         say(&format!("          {:.2} times the floor's CPU (asked: at most 2.75, and 100 MiB)", ratio(&ours, &floor)));
@@ -249,7 +249,7 @@ impl Rest {
         fresh("ours    all again, all equal")?;
         simulator.touch(SEED, 1);
         fresh("ours    all again, all changed")?;
-        let after: i64 = sqlx::query_scalar("select count(*) from core.bookings").fetch_one(&server.pool).await?;
+        let after: i64 = sqlx::query_scalar("select count(*) from core.rest_bookings").fetch_one(&server.pool).await?;
         if after != stored || usize::try_from(stored) != Ok(records) {
             return Err(format!("{records} records made {stored}, then {after} rows").into());
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
-use transforms::matching::{Decision, Person, Profile, Record, Rule, Scored, Scorer, decide};
+use transforms::matching::{Decision, Person, Profile, Record, Rule, Says, Scored, Scorer, decide};
 use uuid::Uuid;
 
 use super::model::{Contact, Strategy};
@@ -59,8 +59,10 @@ pub struct Candidate {
     pub scored: Scored,
 }
 
-/// Candidates that one look considers; a key that more people share is left to rarer ones.
-const MOST: i64 = 200;
+/// Candidates that one look considers, those that share most keys first.
+const MOST: i64 = 50;
+/// People of one key that it reads: a key that more share says little, and is left to rarer ones.
+const CROWD: i64 = 60;
 
 /// The weights that are shipped: one contact is too little to train on.
 fn scorer(rule: Rule) -> &'static Scorer {
@@ -87,15 +89,20 @@ pub fn record(contact: &Contact, region: &str) -> Record {
     )
 }
 
-/// The keys under which a contact is found, as PostgreSQL stores them.
+/// The keys under which a contact is found, as PostgreSQL stores them. What half a town shares is none: nobody is known by
+/// the provider of their mailbox alone.
 pub fn keys(record: &Record) -> Vec<i64> {
-    record.keys().into_iter().map(u64::cast_signed).collect()
+    keys_that_say(record, Says::Some)
 }
 
-/// Holds whoever adds or changes a person with one of these keys until the transaction ends, so that two requests for one
+fn keys_that_say(record: &Record, least: Says) -> Vec<i64> {
+    record.keys_that_say(least).into_iter().map(u64::cast_signed).collect()
+}
+
+/// Holds whoever adds or changes a person who could be this one until the transaction ends, so that two requests for one
 /// person come one after the other. Taken in order, so that two never wait for each other.
-pub async fn hold(connection: &mut PgConnection, property: &str, keys: &[i64]) -> Result<()> {
-    let mut keys = keys.to_vec();
+pub async fn hold(connection: &mut PgConnection, property: &str, record: &Record) -> Result<()> {
+    let mut keys = keys_that_say(record, Says::Much);
     keys.sort_unstable();
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1 || k::text, 7)) from unnest($2::bigint[]) with ordinality t(k, n) order by n")
         .bind(property)
@@ -115,13 +122,16 @@ pub async fn candidates(
 ) -> Result<Vec<Candidate>> {
     let record_of = record(contact, region);
     let ids: Vec<Uuid> = sqlx::query_scalar(
-        "select distinct k.contact_id from sync.contact_keys k join sync.contacts c on c.id = k.contact_id \
-         where k.key = any($1) and c.property_id = $2 and c.merged_into is null and c.id <> $3 limit $4",
+        "select of_key.id from unnest($1::bigint[]) of (key) cross join lateral ( \
+             select c.id from sync.contact_keys k join sync.contacts c on c.id = k.contact_id \
+             where k.key = of.key and c.property_id = $2 and c.merged_into is null and c.id <> $3 limit $5 \
+         ) of_key group by of_key.id order by count(*) desc, of_key.id limit $4",
     )
     .bind(keys(&record_of))
     .bind(&contact.property_id)
     .bind(contact.id)
     .bind(MOST)
+    .bind(CROWD)
     .fetch_all(&mut *connection)
     .await
     .map_err(|e| fault("cannot look for known people", e))?;

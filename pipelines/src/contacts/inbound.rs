@@ -122,8 +122,8 @@ impl Contacts {
             fresh.set_shared(field, value.clone());
             fresh.learned(field, "resman", work.now, false);
         }
-        let keys = identity::keys(&identity::record(&fresh, &self.region));
-        identity::hold(&mut work.tx, &told.property_id, &keys).await?;
+        let record = identity::record(&fresh, &self.region);
+        identity::hold(&mut work.tx, &told.property_id, &record).await?;
         let rules = identity::rules(&mut work.tx, &told.property_id).await?;
         let found = identity::candidates(&mut work.tx, &fresh, &rules.profile, &self.region).await?;
         // A contact that has a lead of its own already is another lead of ResMan's: a person decides about two leads.

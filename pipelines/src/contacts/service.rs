@@ -365,8 +365,8 @@ impl Contacts {
         let mut fresh = blank(&new.property_id, source, work.now);
         apply(&mut fresh, &clean, &new.patch, source, work.now);
         super::inbound::keep_opt_outs(&mut work, &mut fresh).await?;
-        let keys = identity::keys(&identity::record(&fresh, &self.region));
-        identity::hold(&mut work.tx, &new.property_id, &keys).await?;
+        let record = identity::record(&fresh, &self.region);
+        identity::hold(&mut work.tx, &new.property_id, &record).await?;
         let rules = identity::rules(&mut work.tx, &new.property_id).await?;
         let found = identity::candidates(&mut work.tx, &fresh, &rules.profile, &self.region).await?;
         let best = found.into_iter().next();

@@ -10,48 +10,69 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{Part, View, first_word, hash};
 
-/// A kind of key: what it is made from, how many of it a record has at most, and how many pairs a record it may cost.
+/// A kind of key: what it is made from, how many of it a record has at most, how many pairs a record it may cost, and what
+/// it says when two records share nothing else.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     name: &'static str,
     slots: usize,
     budget: f64,
+    says: Says,
+}
+
+/// What a shared key says by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Says {
+    /// Nothing: half a town shares it. It only finds the worst slips where there are few records.
+    Little,
+    /// That the two may be one.
+    Some,
+    /// So much that the two could be taken for one.
+    Much,
 }
 
 const fn kind(name: &'static str, slots: usize, budget: f64) -> Kind {
-    Kind { name, slots, budget }
+    Kind { name, slots, budget, says: Says::Some }
+}
+
+const fn much(name: &'static str, slots: usize, budget: f64) -> Kind {
+    Kind { name, slots, budget, says: Says::Much }
+}
+
+const fn little(name: &'static str, slots: usize, budget: f64) -> Kind {
+    Kind { name, slots, budget, says: Says::Little }
 }
 
 const KINDS: [Kind; 29] = [
-    kind("e-mail", 1, 1.0),
-    kind("mailbox name", 1, 0.5),
-    kind("phone", 1, 1.0),
-    kind("digits of the phone, given name", 1, 0.3),
-    kind("birth date", 1, 0.5),
+    much("e-mail", 1, 1.0),
+    much("mailbox name", 1, 0.5),
+    much("phone", 1, 1.0),
+    much("digits of the phone, given name", 1, 0.3),
+    much("birth date", 1, 0.5),
     kind("birth day and month, a name", 2, 0.5),
-    kind("birth year, both names", 1, 0.5),
-    kind("both names", 1, 0.5),
-    kind("both names, place", 1, 0.5),
+    much("birth year, both names", 1, 0.5),
+    much("both names", 1, 0.5),
+    much("both names, place", 1, 0.5),
     kind("postal code, a name", 2, 0.5),
-    kind("house", 1, 0.7),
+    much("house", 1, 0.7),
     kind("street, a name", 2, 0.5),
     kind("street, birth year", 1, 0.3),
-    kind("mail domain", 1, 0.3),
+    little("mail domain", 1, 0.3),
     kind("beginnings of both names", 1, 0.3),
     kind("birth year, a name", 2, 0.3),
     kind("postal code, birth year", 1, 0.3),
     kind("town, birth day and month", 1, 0.3),
-    kind("birth date, a name", 2, 0.5),
+    much("birth date, a name", 2, 0.5),
     kind("mail domain, a name", 2, 0.3),
-    kind("house, a name", 2, 0.5),
-    kind("phone, a name", 2, 0.5),
+    much("house, a name", 2, 0.5),
+    much("phone, a name", 2, 0.5),
     kind("town, a name", 2, 0.3),
-    kind("e-mail, given name", 1, 0.5),
-    kind("a name", 2, 0.1),
-    kind("postal code", 1, 0.1),
-    kind("street", 1, 0.1),
-    kind("town", 1, 0.1),
-    kind("birth day and month", 1, 0.1),
+    much("e-mail, given name", 1, 0.5),
+    little("a name", 2, 0.1),
+    little("postal code", 1, 0.1),
+    little("street", 1, 0.1),
+    little("town", 1, 0.1),
+    little("birth day and month", 1, 0.1),
 ];
 
 const fn slots() -> usize {
@@ -166,14 +187,14 @@ pub(super) fn slots_of(view: &View<'_>) -> Keys {
     keys
 }
 
-/// The keys of a record, each marked with its kind.
-pub(super) fn keys(view: &View<'_>) -> Vec<u64> {
+/// The keys of a record that say this much, each marked with its kind.
+pub(super) fn keys(view: &View<'_>, least: Says) -> Vec<u64> {
     let slots = slots_of(view);
     let mut keys = Vec::with_capacity(SLOTS);
     let mut slot = 0;
     for (number, kind) in (1u64..).zip(KINDS) {
         for _ in 0..kind.slots {
-            if slots[slot] != 0 {
+            if slots[slot] != 0 && kind.says >= least {
                 keys.push(number << 32 | u64::from(slots[slot]));
             }
             slot += 1;

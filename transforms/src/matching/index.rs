@@ -12,7 +12,7 @@ use catalog::{Fault, Result};
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::block::{KIND_COUNT, MOST, entries, keys, kind_and_key, parallel};
+use super::block::{KIND_COUNT, MOST, Says, entries, keys, kind_and_key, parallel};
 use super::cluster::{self, Edge};
 use super::population::{Chunk, Population, by_id, twice_fault};
 use super::record::Record;
@@ -269,7 +269,7 @@ impl Index {
             let mut edges = Vec::new();
             for record in &fresh[at * PORTION..((at + 1) * PORTION).min(fresh.len())] {
                 let view = self.population.view(*record);
-                let mut others: Vec<u32> = keys(&view).into_iter().flat_map(|key| self.holders(key, MOST)).collect();
+                let mut others: Vec<u32> = keys(&view, Says::Little).into_iter().flat_map(|key| self.holders(key, MOST)).collect();
                 others.sort_unstable();
                 others.dedup();
                 // A pair of two new records is looked at from the later one.

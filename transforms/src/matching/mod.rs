@@ -22,7 +22,7 @@ mod scorer;
 mod stored;
 mod train;
 
-pub use block::Skipped;
+pub use block::{Says, Skipped};
 pub use index::{Added, Candidates, Index, Match, find};
 pub use population::{Attribute, Chunk, Columns, Population};
 pub use record::{Person, Record};

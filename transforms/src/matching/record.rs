@@ -3,6 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::block::Says;
 use super::nicknames;
 use super::normalise as tidy;
 
@@ -68,7 +69,12 @@ impl Record {
     /// The blocking keys: two records are worth comparing when they share one. They do not depend on other records, so an
     /// index can store them.
     pub fn keys(&self) -> Vec<u64> {
-        let mut keys = super::block::keys(&self.view());
+        self.keys_that_say(Says::Little)
+    }
+
+    /// Those of the keys that say at least this much. The others only cost time where each key is looked up by itself.
+    pub fn keys_that_say(&self, least: Says) -> Vec<u64> {
+        let mut keys = super::block::keys(&self.view(), least);
         keys.sort_unstable();
         keys.dedup();
         keys
