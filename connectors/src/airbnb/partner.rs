@@ -162,12 +162,11 @@ impl Partner {
             lifetime: Some(LIFE),
         };
         let authority = Authority::new(app, client.clone(), env);
-        let callbacks =
-            config.callback_password.clone().map(|password| Callbacks {
-                user: config.callback_user.clone(),
-                password,
-                host_id: config.host_id.clone(),
-            });
+        let callbacks = config.callback_password.clone().map(|password| Callbacks {
+            user: config.callback_user.clone(),
+            password,
+            host_id: config.host_id.clone(),
+        });
         Ok(Self {
             client,
             base,

@@ -372,8 +372,7 @@ impl Guesty {
             let own = known.id.strip_prefix(known.listing.as_str()).is_some_and(|rest| rest.starts_with(':'));
             if own && known.from <= last && state.listings.contains_key(&known.listing) {
                 let owner = known.kind == "owner";
-                let block =
-                    Block { from: known.from, until: known.until, status: None, named: known.named, owner };
+                let block = Block { from: known.from, until: known.until, status: None, named: known.named, owner };
                 state.blocks.entry(known.listing).or_default().entry(known.id).or_insert(block);
             }
         }

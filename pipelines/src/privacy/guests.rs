@@ -94,12 +94,7 @@ pub async fn forget(pool: &PgPool, named: Option<Named<'_>>, lakes: &[String], c
     Ok(done)
 }
 
-async fn group(
-    own: &mut PgConnection,
-    named: Option<Named<'_>>,
-    lakes: &[String],
-    clock: &dyn Clock,
-) -> Result<usize> {
+async fn group(own: &mut PgConnection, named: Option<Named<'_>>, lakes: &[String], clock: &dyn Clock) -> Result<usize> {
     let failed = |e| fault(WHAT, e);
     let mut tx = own.begin().await.map_err(failed)?;
     gather(&mut tx, named).await?;
@@ -128,7 +123,10 @@ async fn group(
     let mut rows = 0;
     for (dataset, condition) in [
         ("source_guests", "(t.connection, t.guest_id) in (select connection, guest_id from pg_temp.gone_guests)"),
-        ("source_bookings", "(t.connection, t.source_booking_id) in (select connection, id from pg_temp.gone_reservations)"),
+        (
+            "source_bookings",
+            "(t.connection, t.source_booking_id) in (select connection, id from pg_temp.gone_reservations)",
+        ),
         ("bookings", "t.booking_id in (select booking_id from pg_temp.gone_stays)"),
         // Of a guest whom others tell of too, the next settling brings back what these say.
         ("guests", "t.guest_id in (select guest_id from pg_temp.gone_people)"),
@@ -203,8 +201,7 @@ async fn gather(tx: &mut PgConnection, named: Option<Named<'_>>) -> Result<()> {
         .fetch_all(&mut *tx)
         .await
         .map_err(failed)?;
-    let marks: Vec<String> =
-        gone.iter().map(|(connection, guest)| stable_id(&["vendor", connection, guest])).collect();
+    let marks: Vec<String> = gone.iter().map(|(connection, guest)| stable_id(&["vendor", connection, guest])).collect();
     sqlx::query(
         "insert into pg_temp.gone_people \
          select p.guest_id, exists (select from core.bookings o where o.guest_id = p.guest_id and o.deleted_at is null \
@@ -314,12 +311,8 @@ async fn raw(tx: &mut PgConnection, clock: &dyn Clock) -> Result<u64> {
          where d.connector = g.connector and d.connection = g.connection and d.state <> 'received' and d.body <> '' \
            and g.guest_id ~ '^[0-9A-Za-z_-]+$' \
            and encode(d.body, 'escape') ~ ('[iI]d\"\\s*:\\s*\"?' || g.guest_id || '[^0-9A-Za-z_-]')";
-    let mut met = sqlx::query(deliveries)
-        .bind(clock.now())
-        .execute(&mut *tx)
-        .await
-        .map_err(|e| fault(WHAT, e))?
-        .rows_affected();
+    let mut met =
+        sqlx::query(deliveries).bind(clock.now()).execute(&mut *tx).await.map_err(|e| fault(WHAT, e))?.rows_affected();
     met += sqlx::query(
         "update ops.rejects r set payload = '{}' from pg_temp.gone_guests g \
          where r.payload ->> 'connection' = g.connection and r.payload ->> 'guest_id' = g.guest_id",
