@@ -376,7 +376,6 @@ async fn a_guest_whom_the_vendor_has_deleted_is_forgotten() {
     for (round, (manager, connector, name, told)) in [
         (Manager::Guesty, "guesty", "Quintessa", true),
         (Manager::OwnerRez, "ownerrez", "Leocadia", true),
-        (Manager::Guesty, "guesty", "Thessaly", false),
         (Manager::OwnerRez, "ownerrez", "Oriabel", false),
     ]
     .into_iter()
