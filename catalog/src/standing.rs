@@ -4,6 +4,7 @@
 //! told it behind the last reading, or the cursor was given up. If its vendor then deletes it without a word, nothing but
 //! the tables knows that it has to be asked for.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
@@ -36,6 +37,13 @@ pub trait Tables: Send + Sync + Debug {
     /// # Errors
     /// When the tables cannot be read.
     async fn standing(&self, connection: &str, from: NaiveDate) -> Result<Vec<Standing>>;
+
+    /// Which of these reservations of a connection are stored at all. One that is not needs no withdrawal: a vendor may not
+    /// find yet what it has just announced, and must not be held to that for ever.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    async fn stored(&self, connection: &str, ids: &[String]) -> Result<BTreeSet<String>>;
 }
 
 /// No tables: what a copy without a ledger has.
@@ -46,5 +54,10 @@ pub struct NoTables;
 impl Tables for NoTables {
     async fn standing(&self, _: &str, _: NaiveDate) -> Result<Vec<Standing>> {
         Ok(Vec::new())
+    }
+
+    /// Nobody knows, so all of them may be.
+    async fn stored(&self, _: &str, ids: &[String]) -> Result<BTreeSet<String>> {
+        Ok(ids.iter().cloned().collect())
     }
 }

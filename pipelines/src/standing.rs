@@ -1,5 +1,7 @@
 //! What the tables hold of a connection; see [`catalog::standing`].
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use catalog::Result;
 use catalog::standing::{Standing, Tables};
@@ -43,5 +45,18 @@ impl Tables for PgTables {
                 kind: row.get("kind"),
             })
             .collect())
+    }
+
+    async fn stored(&self, connection: &str, ids: &[String]) -> Result<BTreeSet<String>> {
+        let found: Vec<String> = sqlx::query_scalar(
+            "select distinct source_booking_id from core.source_bookings \
+             where connection = $1 and source_booking_id = any($2) and deleted_at is null",
+        )
+        .bind(connection)
+        .bind(ids)
+        .fetch_all(&self.0)
+        .await
+        .map_err(|e| fault(WHAT, e))?;
+        Ok(found.into_iter().collect())
     }
 }

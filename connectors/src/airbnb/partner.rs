@@ -355,7 +355,9 @@ impl Partner {
                 Ok(())
             }
             Err(Refusal { cause: Cause::Status(StatusCode::NOT_FOUND | StatusCode::GONE, _), .. }) => {
-                rows.gone(code, self.clock.now());
+                if !self.tables.stored(&self.connection, &[code.to_owned()]).await?.is_empty() {
+                    rows.gone(code, self.clock.now());
+                }
                 Ok(())
             }
             Err(refusal) => Err(refusal.fault),
@@ -584,6 +586,7 @@ impl Webhook for Callbacks {
         if callback.action == "authorization_revoked" {
             let named = callback.host_id_str.or(callback.host_id).and_then(cell);
             decoded.revoked = self.host_id.is_none() || self.host_id == named;
+            decoded.aside = Some("it is about another host than `host_id` of the settings");
         } else if RESERVATION_ACTIONS.contains(&&*callback.action) {
             let reservation: Object<'_> =
                 callback.reservation.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();

@@ -562,8 +562,9 @@ impl Guesty {
             reservations.dedup();
             let found = self.reservations.by_ids(&self.api, &reservations).await?;
             let known: BTreeSet<&str> = found.iter().map(|r| r.id.as_str()).collect();
-            for id in reservations.iter().filter(|id| !known.contains(id.as_str())) {
-                out.gone(id, 0, self.api.now())?;
+            let missing: Vec<String> = reservations.iter().filter(|id| !known.contains(id.as_str())).cloned().collect();
+            for id in self.tables.stored(&self.connection, &missing).await? {
+                out.gone(&id, 0, self.api.now())?;
             }
             out.reservations(found).await?;
             out.checkpoint(&Done { skip: number + 1, after: String::new() }).await?;

@@ -347,13 +347,18 @@ impl<M: Manager> Reading<'_, M> {
                     self.guest(bare).await.map(|_| true)
                 }
             }?;
-            if !known {
+            if !known && (!matches!(kind, Kind::Reservation) || self.is_stored(bare).await?) {
                 self.rows.gone(kind, bare, now)?;
             }
             self.single_calls += 1;
             self.breathe(&state).await?;
         }
         self.checkpoint(&state).await
+    }
+
+    async fn is_stored(&self, id: &str) -> Result<bool> {
+        let account = self.manager.account();
+        Ok(!account.tables.stored(&account.connection, &[id.to_owned()]).await?.is_empty())
     }
 
     async fn refuse(&mut self, kind: Kind, id: &str, reason: &str) -> Result<()> {

@@ -198,7 +198,10 @@ impl Batch<'_> {
                 Err(fault) => self.settle(&[kept.id], State::Failed, None, Some(&fault.chain())).await?,
                 Ok(Decoded { revoked: true, .. }) => self.revoke(kept.id).await?,
                 Ok(said) if said.objects.is_empty() && said.events.is_empty() => {
-                    let reason = format!("`{}` says nothing that is loaded", kept.event);
+                    let reason = match said.aside {
+                        Some(aside) => format!("`{}` is left alone: {aside}", kept.event),
+                        None => format!("`{}` says nothing that is loaded", kept.event),
+                    };
                     self.settle(&[kept.id], State::Ignored, None, Some(&reason)).await?;
                 }
                 Ok(said) => {

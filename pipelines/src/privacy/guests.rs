@@ -42,7 +42,7 @@ const DUE: &str = "select r.connection, r.connector, r.object_id, r.updated_at f
      where r.object = 'guest' and r.deleted_at is null \
        and ($1::text is null or (r.connector = $1 and r.connection = $2 and r.object_id = any($3))) \
        and not exists (select from core.source_guests g where g.connection = r.connection \
-         and g.guest_id = r.object_id and g.version > r.version) \
+         and g.guest_id = r.object_id and (g.version > r.version or g.updated_at > r.updated_at)) \
        and (exists (select from core.source_guests g where g.connection = r.connection and g.guest_id = r.object_id) \
          or ($1 is not null and exists (select from core.source_bookings b where b.connection = r.connection \
            and b.guest_id = r.object_id and b.updated_at < r.updated_at))) \
