@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::quota::LocalQuota;
+use crate::standing::{NoTables, Tables};
 use crate::token::LocalTokens;
 use crate::{Clock, Fault, Quota, Result, SystemClock, Tokens};
 
@@ -22,6 +23,8 @@ pub struct Env {
     pub quota: Arc<dyn Quota>,
     /// The shared access tokens.
     pub tokens: Arc<dyn Tokens>,
+    /// What stands in the tables already.
+    pub tables: Arc<dyn Tables>,
     /// The name of the connection, as the pipeline file gives it. Rows of an account-wide list carry it as their scope.
     pub connection: String,
 }
@@ -32,6 +35,7 @@ impl Default for Env {
             clock: Arc::new(SystemClock),
             quota: Arc::new(LocalQuota::default()),
             tokens: Arc::new(LocalTokens::default()),
+            tables: Arc::new(NoTables),
             connection: "default".to_owned(),
         }
     }

@@ -16,6 +16,7 @@ pub mod http;
 pub mod quota;
 pub mod secret;
 pub mod slice;
+pub mod standing;
 #[cfg(feature = "store")]
 pub mod store;
 pub mod telemetry;

@@ -147,18 +147,6 @@ impl Authority {
         token
     }
 
-    /// A new access token, for a connector that keeps it itself.
-    ///
-    /// # Errors
-    /// As for [`Authority::token`].
-    pub(crate) async fn fresh(&self) -> Result<Issued> {
-        let issued = self.issue().await;
-        if issued.is_err() && self.ended.swap(false, Ordering::AcqRel) {
-            return Err(self.end().await);
-        }
-        issued
-    }
-
     async fn grant(&self) -> Result<Option<SecretString>> {
         let kept = self.tokens.kept(&catalog::token::grant_key(&self.key())).await?;
         Ok(kept.or_else(|| self.app.grant.clone()))

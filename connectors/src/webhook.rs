@@ -66,6 +66,8 @@ pub struct Decoded {
     pub stream: Cow<'static, str>,
     /// Rows that the delivery itself brings, when there is nothing to read again; no checkpoints.
     pub events: Vec<Event>,
+    /// Why it says nothing that is loaded, where that is worth knowing: a clause for the books.
+    pub aside: Option<&'static str>,
     /// The vendor's customer has withdrawn the authorisation: the connection must stop and forget what its contract forbids
     /// to keep.
     pub revoked: bool,

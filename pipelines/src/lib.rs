@@ -34,5 +34,6 @@ pub mod show;
 pub mod simulate;
 pub mod spec;
 pub mod sql;
+pub mod standing;
 pub mod wiring;
 pub mod worker;

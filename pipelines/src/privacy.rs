@@ -5,6 +5,7 @@
 
 mod collect;
 mod erase;
+pub mod guests;
 pub mod load;
 mod person;
 pub mod places;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use catalog::slice::Scope;
+use catalog::standing::NoTables;
 use catalog::store::runs::{self, Status};
 use catalog::{
     Clock, Cursor, Dataset, Env, Fault, Note, Quota, Receipt, Reject, RejectKind, Result, Retry, Slice, SliceId, Tokens,
@@ -33,6 +34,7 @@ use uuid::Uuid;
 use crate::contacts::{Contacts, telling};
 use crate::progress::{Observer, Progress};
 use crate::settle::{self, Alone, Settled, Store, Tables};
+use crate::standing::PgTables;
 
 /// An interrupted run older than this is not resumed: its first rows would be older than its last by that much.
 const RESUME_WITHIN: TimeDelta = TimeDelta::hours(6);
@@ -735,6 +737,10 @@ pub fn env(world: &World, connection: &str) -> Env {
         clock: world.clock.clone(),
         quota: world.quota.clone(),
         tokens: world.tokens.clone(),
+        tables: match &world.ledger {
+            Some(pool) => Arc::new(PgTables(pool.clone())),
+            None => Arc::new(NoTables),
+        },
         connection: connection.to_owned(),
     }
 }

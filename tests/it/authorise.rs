@@ -3,6 +3,7 @@
 use std::io::{BufReader, Write};
 
 use catalog::Fault;
+use fixtures::calendars;
 use fixtures::ownerrez::{Options, Simulator};
 use fixtures::stays::{Shape, Shared, Stays};
 use kit::house::House;
@@ -38,6 +39,32 @@ async fn address(lines: &mut mpsc::UnboundedReceiver<String>) -> String {
     }
 }
 
+/// The owner agrees, and the address they are sent back to is pasted, or another line instead.
+async fn paste(house: &House, connection: &str, code: &str, line: Option<&str>) -> Result<(), Fault> {
+    let (sender, mut lines) = mpsc::unbounded_channel();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let options = authorise::Options { connection: connection.to_owned(), listen: None };
+    let mut out = Lines(sender);
+    let working = authorise(&house.app, &house.database, &options, BufReader::new(reader), &mut out, &house.stop);
+    let owner = async {
+        let consent = address(&mut lines).await;
+        let policy = reqwest::redirect::Policy::none();
+        let browser = reqwest::Client::builder().no_proxy().redirect(policy).build().unwrap();
+        let answer = browser.get(consent).send().await.unwrap();
+        let back = answer.headers()["location"].to_str().unwrap().to_owned();
+        assert!(back.starts_with(&format!("https://office.example/back?code={code}")), "{back}");
+        writeln!(writer, "{}", line.map_or(back, str::to_owned)).unwrap();
+    };
+    tokio::join!(working, owner).0
+}
+
+/// Whether a call of a pipeline gets in, made by a process of its own.
+async fn check(house: &House, pipeline: &str) -> Result<(), Fault> {
+    let plan = house.app.plan(pipeline).await.unwrap();
+    let asked = Asked { trigger: "manual".to_owned(), read: None, only: Vec::new(), fresh: false };
+    house.app.job(&plan, &house.database, asked).await?.source.check().await
+}
+
 struct Bench {
     house: House,
     simulator: Simulator,
@@ -63,31 +90,12 @@ impl Bench {
         Self { house, simulator }
     }
 
-    /// Whether a call gets in.
     async fn check(&self) -> Result<(), Fault> {
-        let plan = self.house.app.plan("ownerrez_bookings").await.unwrap();
-        let asked = Asked { trigger: "manual".to_owned(), read: None, only: Vec::new(), fresh: false };
-        self.house.app.job(&plan, &self.house.database, asked).await?.source.check().await
+        check(&self.house, "ownerrez_bookings").await
     }
 
-    /// The owner agrees, and the address they are sent back to is pasted, or another line instead.
     async fn paste(&self, line: Option<&str>) -> Result<(), Fault> {
-        let (sender, mut lines) = mpsc::unbounded_channel();
-        let (reader, mut writer) = std::io::pipe().unwrap();
-        let options = authorise::Options { connection: "harbor".to_owned(), listen: None };
-        let mut out = Lines(sender);
-        let (house, stop) = (&self.house, self.house.stop.clone());
-        let working = authorise(&house.app, &house.database, &options, BufReader::new(reader), &mut out, &stop);
-        let owner = async {
-            let consent = address(&mut lines).await;
-            let policy = reqwest::redirect::Policy::none();
-            let browser = reqwest::Client::builder().no_proxy().redirect(policy).build().unwrap();
-            let answer = browser.get(consent).send().await.unwrap();
-            let back = answer.headers()["location"].to_str().unwrap().to_owned();
-            assert!(back.starts_with("https://office.example/back?code=tc_"), "{back}");
-            writeln!(writer, "{}", line.map_or(back, str::to_owned)).unwrap();
-        };
-        tokio::join!(working, owner).0
+        paste(&self.house, "harbor", "tc_", line).await
     }
 
     fn exchanges(&self) -> usize {
@@ -181,4 +189,71 @@ async fn the_owners_browser_may_come_back_by_itself() {
     let (done, ()) = tokio::join!(working, owner);
     done.unwrap();
     bench.check().await.unwrap();
+}
+
+/// Airbnb's partner API takes a code once and replaces its grant whenever it is used: whoever renews alone with a grant that
+/// another process has used already would lock everybody out.
+#[tokio::test]
+async fn a_host_lets_the_partner_in_and_all_processes_renew_as_one() {
+    let house = House::new().await;
+    let stays = Shared::new(Stays::new(Shape { seed: 5, listings: 4, stays: 4, now: rig::now() }));
+    let listing = stays.lock().listings[3].airbnb_id.clone();
+    let options = calendars::Options { rotate_grants: true, ..calendars::Options::default() };
+    let site = calendars::Simulator::start(stays, options).await.unwrap();
+    let (base, c) = (site.base_url(), site.credentials());
+    let dir = house.dir.path();
+    for (name, value) in [("app-key", &c.api_key), ("app-secret", &c.api_secret)] {
+        std::fs::write(dir.join(name), value).unwrap();
+    }
+    let spec = format!(
+        "name = \"airbnb_bookings\"\nabout = \"bookings\"\n[source]\nconnector = \"airbnb\"\nconnection = \"coast\"\n\
+         stream = \"bookings\"\nread = \"changes\"\n[source.settings]\n\
+         limits = {{ calls_per_sec = 1000, burst = 100, backoff_ms = 1 }}\n[source.settings.partner]\nunverified = true\n\
+         base_url = \"{base}\"\napi_key = \"file:{0}/app-key\"\napi_secret = \"file:{0}/app-secret\"\n\
+         authorize_url = \"{base}/oauth2/auth\"\nredirect_uri = \"https://office.example/back\"\n\
+         listings = [{{ listing = \"{listing}\" }}]\n[[sinks]]\nsink = \"postgres\"\n",
+        dir.display()
+    );
+    std::fs::write(dir.join("specs").join("airbnb.toml"), spec).unwrap();
+    let exchanges = |status: u16| {
+        let of = |r: &&calendars::Request| r.path.ends_with("/oauth2/authorizations") && r.status == status;
+        site.requests().iter().filter(of).count()
+    };
+    let kept = async || -> i64 {
+        let count = "select count(*) from ops.tokens where token is not null";
+        sqlx::query_scalar(count).fetch_one(house.pool()).await.unwrap()
+    };
+    let check = || check(&house, "airbnb_bookings");
+
+    let fault = check().await.unwrap_err();
+    assert!(fault.message.contains("`coast` is not authorised"), "{fault}");
+    assert!(fault.hint.unwrap().contains("propflow authorise coast"));
+    let fault = paste(&house, "coast", "code-", Some("code-of-nobody")).await.unwrap_err();
+    assert!(fault.message.contains("Airbnb does not take the code"), "{fault}");
+    assert!(!format!("{fault:?}").contains("code-of-nobody"), "{fault:?}");
+    assert_eq!(kept().await, 0);
+
+    paste(&house, "coast", "code-", None).await.unwrap();
+    check().await.unwrap();
+    assert_eq!((exchanges(200), kept().await), (1, 2), "the code, once; access token and grant are kept");
+    // A code works once.
+    assert!(paste(&house, "coast", "code-", Some("code-002")).await.is_err());
+    check().await.unwrap();
+
+    for round in 2..5 {
+        site.revoke_tokens();
+        let (a, b, c, d) = tokio::join!(check(), check(), check(), check());
+        assert!([&a, &b, &c, &d].iter().all(|r| r.is_ok()), "{a:?} {b:?} {c:?} {d:?}");
+        assert_eq!(exchanges(200), round, "renewed once for all of them");
+    }
+
+    site.revoke_consent();
+    let fault = check().await.unwrap_err();
+    assert!(fault.message.contains("`coast` is stopped: Airbnb does not take its authorisation"), "{fault}");
+    assert_eq!(kept().await, 0, "what let it in is dropped");
+    let calls = site.requests().len();
+    assert!(check().await.is_err());
+    assert_eq!(site.requests().len(), calls, "a connection that is stopped asks for nothing");
+    paste(&house, "coast", "code-", None).await.unwrap();
+    check().await.unwrap();
 }

@@ -12,6 +12,7 @@ mod deliveries;
 mod enrichment;
 mod functions;
 mod guesty;
+mod hooks;
 mod hostaway;
 mod http;
 mod ical;

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::slice::RejectKind;
+use catalog::standing::{Standing, Tables};
 use catalog::{Clock, Cursor, Env, Fault, Reject, Result, SecretRef};
-use chrono::{DateTime, Days, TimeDelta, Utc};
+use chrono::{DateTime, Days, Utc};
 use http::{Method, StatusCode};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
 use url::Url;
 
 use crate::authority::{App, Authority, Style};
@@ -48,6 +48,10 @@ pub struct PartnerConfig {
     /// Where Airbnb sends the host back to, as the application is registered there.
     #[serde(default)]
     pub redirect_uri: Option<String>,
+    /// Airbnb's number of the host. With it, a callback about a withdrawn authorisation counts only if it names this host:
+    /// one application has the callbacks of all its hosts.
+    #[serde(default)]
+    pub host_id: Option<String>,
     /// The host's listings.
     pub listings: Vec<PartnerListing>,
     /// Stays that ended up to so many days ago are read.
@@ -100,8 +104,6 @@ fn callback_user() -> String {
 const PAGE: usize = 50;
 /// Pages of one listing, at most: no listing has ten thousand stays in two years.
 const MAX_PAGES: usize = 200;
-/// An access token is given up so long before it ends.
-const MARGIN: TimeDelta = TimeDelta::minutes(5);
 /// How long an access token is taken to last when the answer does not say.
 const LIFE: Duration = Duration::from_secs(3600);
 
@@ -112,7 +114,7 @@ pub(super) struct Partner {
     config: PartnerConfig,
     connection: String,
     clock: Arc<dyn Clock>,
-    token: Mutex<Option<(SecretString, DateTime<Utc>)>>,
+    tables: Arc<dyn Tables>,
     authority: Authority,
     callbacks: Option<Callbacks>,
 }
@@ -160,14 +162,17 @@ impl Partner {
             lifetime: Some(LIFE),
         };
         let authority = Authority::new(app, client.clone(), env);
-        let callbacks =
-            config.callback_password.clone().map(|password| Callbacks { user: config.callback_user.clone(), password });
+        let callbacks = config.callback_password.clone().map(|password| Callbacks {
+            user: config.callback_user.clone(),
+            password,
+            host_id: config.host_id.clone(),
+        });
         Ok(Self {
             client,
             base,
             connection: env.connection.clone(),
             clock: env.clock.clone(),
-            token: Mutex::default(),
+            tables: env.tables.clone(),
             authority,
             callbacks,
             config,
@@ -183,7 +188,14 @@ impl Partner {
     }
 
     pub(super) async fn check(&self) -> Result<()> {
-        self.token(false).await.map(|_| ())
+        match self.config.listings.first() {
+            None => self.authority.token(None).await.map(drop),
+            // A token that was kept may be worth nothing by now: only a call tells.
+            Some(listing) => {
+                let query = [("listing_id", listing.listing.clone()), ("_limit", "1".to_owned())];
+                self.get("reservations/", &query).await.map(drop)
+            }
+        }
     }
 
     /// Reads the window of every listing that is not done yet. A listing that fails leaves the others alone.
@@ -197,11 +209,15 @@ impl Partner {
                 None => self.config.listings.len(),
             },
         };
+        let standing = match changes {
+            true => self.tables.standing(&self.connection, self.clock.now().date_naive()).await?,
+            false => Vec::new(),
+        };
         for listing in self.config.listings.iter().skip(done) {
             if !request.only.is_empty() && !request.only.contains(&listing.listing) {
                 continue;
             }
-            match self.listing(listing, changes, position, emit).await {
+            match self.listing(listing, changes, &standing, position, emit).await {
                 Ok(()) => {
                     position.after = Some(format!("partner/{}", listing.listing));
                     emit.event(Event::Checkpoint(Cursor::of(position)?)).await?;
@@ -220,6 +236,7 @@ impl Partner {
         &self,
         listing: &PartnerListing,
         changes: bool,
+        standing: &[Standing],
         position: &mut Position,
         emit: &mut Emit,
     ) -> Result<()> {
@@ -267,6 +284,12 @@ impl Partner {
         }
         let first = !position.reservations.values().any(|known| known.listing == listing.listing);
         if changes {
+            // A callback may have told a stay that no list showed before it went.
+            for known in standing.iter().filter(|known| known.named && known.listing == listing.listing) {
+                let (listing, check_out) = (listing.listing.clone(), known.until.to_string());
+                let listed = Listed { listing, version: String::new(), check_out };
+                position.reservations.entry(known.id.clone()).or_insert(listed);
+            }
             self.missing(listing, &today.to_string(), &seen, position, &mut rows).await?;
             position.reservations.extend(seen);
         }
@@ -332,7 +355,9 @@ impl Partner {
                 Ok(())
             }
             Err(Refusal { cause: Cause::Status(StatusCode::NOT_FOUND | StatusCode::GONE, _), .. }) => {
-                rows.gone(code, self.clock.now());
+                if !self.tables.stored(&self.connection, &[code.to_owned()]).await?.is_empty() {
+                    rows.gone(code, self.clock.now());
+                }
                 Ok(())
             }
             Err(refusal) => Err(refusal.fault),
@@ -358,9 +383,9 @@ impl Partner {
     async fn call(&self, path: &str, query: &[(&str, String)]) -> Result<bytes::Bytes, Refusal> {
         let ours = |fault| Refusal { cause: Cause::Unreachable, fault };
         let url = self.base.join(path).map_err(|e| ours(Fault::us("an address cannot be built").because(e)))?;
-        let mut renewed = false;
+        let mut refused: Option<SecretString> = None;
         loop {
-            let token = self.token(renewed).await.map_err(ours)?;
+            let token = self.authority.token(refused.as_ref()).await.map_err(ours)?;
             let request = self
                 .client
                 .request(Method::GET, url.clone())
@@ -369,26 +394,12 @@ impl Partner {
                 .header("X-Airbnb-OAuth-Token", token.expose_secret());
             match self.client.call(request).await {
                 Ok(answer) => return Ok(answer.body),
-                Err(Refusal { cause: Cause::Status(StatusCode::UNAUTHORIZED, _), .. }) if !renewed => renewed = true,
+                Err(Refusal { cause: Cause::Status(StatusCode::UNAUTHORIZED, _), .. }) if refused.is_none() => {
+                    refused = Some(token);
+                }
                 Err(refusal) => return Err(refusal),
             }
         }
-    }
-
-    /// The access token, renewed when it is about to end or was refused. One caller renews, the others wait for it.
-    async fn token(&self, refused: bool) -> Result<SecretString> {
-        let mut token = self.token.lock().await;
-        let now = self.clock.now();
-        if let Some((token, until)) = token.as_ref().filter(|(_, until)| !refused && now < *until)
-            && now < *until
-        {
-            return Ok(token.clone());
-        }
-        let issued = self.authority.fresh().await?;
-        let life = issued.lifetime.min(Duration::from_secs(86_400));
-        let until = now + TimeDelta::from_std(life).unwrap_or_default();
-        *token = Some((issued.token.clone(), until - MARGIN));
-        Ok(issued.token)
     }
 }
 
@@ -532,6 +543,7 @@ fn clock(text: &str) -> (Option<&str>, Option<&str>) {
 struct Callbacks {
     user: String,
     password: SecretRef,
+    host_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -541,6 +553,10 @@ struct Callback<'a> {
     reservation: Option<&'a RawValue>,
     #[serde(default, borrow)]
     confirmation_code: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    host_id: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    host_id_str: Option<&'a RawValue>,
 }
 
 /// The actions after which a reservation is another.
@@ -568,7 +584,9 @@ impl Webhook for Callbacks {
         let callback: Callback<'_> = serde_json::from_slice(&delivery.body).map_err(strange)?;
         let mut decoded = Decoded { stream: "bookings".into(), ..Decoded::default() };
         if callback.action == "authorization_revoked" {
-            decoded.revoked = true;
+            let named = callback.host_id_str.or(callback.host_id).and_then(cell);
+            decoded.revoked = self.host_id.is_none() || self.host_id == named;
+            decoded.aside = Some("it is about another host than `host_id` of the settings");
         } else if RESERVATION_ACTIONS.contains(&&*callback.action) {
             let reservation: Object<'_> =
                 callback.reservation.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();

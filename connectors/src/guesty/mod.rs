@@ -9,8 +9,10 @@ mod webhook;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use catalog::standing::Tables;
 use catalog::{Component, Env, Fault, Result, SecretRef};
 use futures::stream::BoxStream;
 use schemars::JsonSchema;
@@ -114,6 +116,7 @@ pub struct Guesty {
     calendar_secs: u32,
     calendar_days: u32,
     connection: String,
+    tables: Arc<dyn Tables>,
 }
 
 impl fmt::Debug for Guesty {
@@ -146,6 +149,7 @@ impl Component for Guesty {
             calendar_secs: config.calendar_secs,
             calendar_days: config.calendar_days,
             connection: env.connection,
+            tables: env.tables,
         }))
     }
 }

@@ -214,7 +214,10 @@ impl<'a> Out<'a> {
             ids = missing;
         }
         for id in ids {
-            let (object, _) = api.object(&["guests-crud", &id], &[("columns", facts::GUEST_COLUMNS)]).await?;
+            let (object, at) = api.object(&["guests-crud", &id], &[("columns", facts::GUEST_COLUMNS)]).await?;
+            if object.is_none() {
+                self.gone_object(Kind::Guest, &id, at)?;
+            }
             let object = object.as_ref().and_then(|object| serde_json::from_str::<Object<'_>>(object.get()).ok());
             self.known.insert(id.clone(), object.map(|object| facts::guest(&object)));
             self.put_guest(&id)?;
@@ -308,8 +311,9 @@ impl Guesty {
                     self.reservations(scope, &mut state, &mut way, paced, &mut out).await?;
                     let look =
                         !self.reservations.knows_changes() || due(state.scanned_at, self.rescan_secs, way.started);
-                    // The first reading has just seen everything.
-                    Some(if look && !first { Step::Open } else { Step::Calendars })
+                    let unseen = look && paced && self.remind(&mut state, horizon(way.started)).await?;
+                    // The first reading has just seen everything that there is, but not what has gone.
+                    Some(if look && (!first || unseen) { Step::Open } else { Step::Calendars })
                 }
                 Step::Open => {
                     let scope = Scope::Leaving(horizon(way.started));
@@ -347,6 +351,32 @@ impl Guesty {
             out.emit.event(Event::Complete { column: "connection", scope, missing }).await?;
         }
         out.checkpoint(&state).await
+    }
+
+    /// Adds reservations that stand in the tables and are not remembered: a delivery told them, or the cursor that knew them
+    /// was given up. Says whether there were any.
+    async fn remind(&self, state: &mut State, horizon: NaiveDate) -> Result<bool> {
+        let before = state.open.len();
+        for known in self.tables.standing(&self.connection, horizon).await? {
+            // Blocks have ids of their own making; their calendars tell of them.
+            if known.named && sound(&known.id) {
+                state.open.entry(known.id).or_insert((String::new(), Some(known.until), 1));
+            }
+        }
+        Ok(state.open.len() > before)
+    }
+
+    /// The same for blocks of calendars that are looked at, up to a day.
+    async fn remind_of_blocks(&self, state: &mut State, first: NaiveDate, last: NaiveDate) -> Result<()> {
+        for known in self.tables.standing(&self.connection, first).await? {
+            let own = known.id.strip_prefix(known.listing.as_str()).is_some_and(|rest| rest.starts_with(':'));
+            if own && known.from <= last && state.listings.contains_key(&known.listing) {
+                let owner = known.kind == "owner";
+                let block = Block { from: known.from, until: known.until, status: None, named: known.named, owner };
+                state.blocks.entry(known.listing).or_default().entry(known.id).or_insert(block);
+            }
+        }
+        Ok(())
     }
 
     async fn listings(&self, state: &mut State, way: &mut Way, paced: bool, out: &mut Out<'_>) -> Result<()> {
@@ -459,6 +489,10 @@ impl Guesty {
 
     async fn calendars(&self, state: &mut State, way: &mut Way, paced: bool, out: &mut Out<'_>) -> Result<()> {
         let first = horizon(way.started);
+        if paced && way.after.is_empty() {
+            let last = first.checked_add_days(Days::new(u64::from(self.calendar_days))).unwrap_or(first);
+            self.remind_of_blocks(state, first, last).await?;
+        }
         let listings: Vec<String> = state.listings.keys().filter(|id| **id > way.after).cloned().collect();
         for listing in listings {
             let known = state.blocks.remove(&listing).unwrap_or_default();
@@ -528,8 +562,9 @@ impl Guesty {
             reservations.dedup();
             let found = self.reservations.by_ids(&self.api, &reservations).await?;
             let known: BTreeSet<&str> = found.iter().map(|r| r.id.as_str()).collect();
-            for id in reservations.iter().filter(|id| !known.contains(id.as_str())) {
-                out.gone(id, 0, self.api.now())?;
+            let missing: Vec<String> = reservations.iter().filter(|id| !known.contains(id.as_str())).cloned().collect();
+            for id in self.tables.stored(&self.connection, &missing).await? {
+                out.gone(&id, 0, self.api.now())?;
             }
             out.reservations(found).await?;
             out.checkpoint(&Done { skip: number + 1, after: String::new() }).await?;
@@ -540,9 +575,6 @@ impl Guesty {
     async fn guest(&self, id: &str, out: &mut Out<'_>) -> Result<()> {
         if !out.known.contains_key(id) {
             out.fetch_guests(vec![id.to_owned()]).await?;
-            if let Some(None) = out.known.get(id) {
-                out.gone_object(Kind::Guest, id, self.api.now())?;
-            }
         }
         Ok(())
     }

@@ -76,7 +76,9 @@ impl Webhook for Checked {
         let ours = body.account_id.get().is_none_or(|account| account == self.account_id);
         let reservation =
             body.object.get().is_none_or(|object| object == "reservation") && body.event.starts_with("reservation.");
-        if ours && reservation {
+        if !ours {
+            decoded.aside = Some("it is about another account than `account_id` of the settings");
+        } else if reservation {
             let id = body.data.map(|data| data.id).unwrap_or_default();
             decoded.objects = managers::object("reservation", &id, &body.event)?;
         }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use catalog::standing::Tables;
 use catalog::{Clock, Cursor, Env, Fault, Reject, Result, SafeUrl};
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use reqwest::RequestBuilder;
@@ -35,6 +36,9 @@ const SINGLE_CALLS: usize = 25;
 /// Pages of one list, far beyond any real account: a list that never ends must end here.
 pub(crate) const MOST_PAGES: usize = 100_000;
 
+/// The fingerprint of what no reading has told.
+const NOT_TOLD: u64 = 0;
+
 /// Guests that one reading keeps in mind.
 const MOST_GUESTS: usize = 20_000;
 
@@ -45,6 +49,8 @@ pub(crate) struct Account {
     pub(crate) connection: String,
     /// The time here.
     pub(crate) clock: Arc<dyn Clock>,
+    /// What stands in the tables.
+    pub(crate) tables: Arc<dyn Tables>,
     /// How far a reading reaches back behind the beginning of the last one.
     pub(crate) overlap: TimeDelta,
     /// How often everything to come is compared.
@@ -64,6 +70,7 @@ impl Account {
         Self {
             connection: env.connection.clone(),
             clock: env.clock.clone(),
+            tables: env.tables.clone(),
             overlap: TimeDelta::seconds(i64::from(overlap_secs)),
             compare_every: TimeDelta::seconds(i64::from(compare_every_secs)),
             properties,
@@ -340,13 +347,18 @@ impl<M: Manager> Reading<'_, M> {
                     self.guest(bare).await.map(|_| true)
                 }
             }?;
-            if !known {
+            if !known && (!matches!(kind, Kind::Reservation) || self.is_stored(bare).await?) {
                 self.rows.gone(kind, bare, now)?;
             }
             self.single_calls += 1;
             self.breathe(&state).await?;
         }
         self.checkpoint(&state).await
+    }
+
+    async fn is_stored(&self, id: &str) -> Result<bool> {
+        let account = self.manager.account();
+        Ok(!account.tables.stored(&account.connection, &[id.to_owned()]).await?.is_empty())
     }
 
     async fn refuse(&mut self, kind: Kind, id: &str, reason: &str) -> Result<()> {
@@ -423,6 +435,9 @@ impl<M: Manager> Reading<'_, M> {
     async fn compare(&mut self, state: &mut State) -> Result<()> {
         let from = self.started(state).date_naive() - Days::new(1);
         state.open.retain(|_, open| open.1 >= from);
+        if !self.whole && state.group == 0 && state.at.is_none() {
+            self.remind(state, from).await?;
+        }
         let listings: Vec<String> = state.listings.keys().cloned().collect();
         let groups: Vec<&[String]> = match M::TOGETHER {
             Some(together) => listings.chunks(together).collect(),
@@ -440,6 +455,18 @@ impl<M: Manager> Reading<'_, M> {
         self.confirm(state, orphans).await?;
         state.group = 0;
         state.seen.clear();
+        Ok(())
+    }
+
+    /// Adds what stands in the tables and is not remembered: a delivery told it, or the cursor that knew it was given up. Its
+    /// vendor may have deleted it since.
+    async fn remind(&self, state: &mut State, from: NaiveDate) -> Result<()> {
+        let account = self.manager.account();
+        for known in account.tables.standing(&account.connection, from).await? {
+            if known.named && is_id(&known.id) {
+                state.open.entry(known.id).or_insert(Open(known.listing, known.until, NOT_TOLD));
+            }
+        }
         Ok(())
     }
 

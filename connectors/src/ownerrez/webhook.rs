@@ -76,7 +76,12 @@ impl Webhook for WebhookConfig {
         let mut decoded = Decoded { stream: Cow::Borrowed(managers::STREAM), ..Decoded::default() };
         let ours = body.user_id.get().is_none_or(|user| user == self.user_id.to_string());
         // A revocation ends the connection, so it has to name whose it is.
-        if !ours || (body.action == REVOKED && body.user_id.get().is_none()) {
+        if !ours {
+            decoded.aside = Some("it is about another user of the app than `user_id` of the settings");
+            return Ok(decoded);
+        }
+        if body.action == REVOKED && body.user_id.get().is_none() {
+            decoded.aside = Some("it does not say whose authorisation was withdrawn");
             return Ok(decoded);
         }
         decoded.revoked = body.action == REVOKED;

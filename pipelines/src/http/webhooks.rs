@@ -178,7 +178,8 @@ fn problem(rejected: Rejected) -> Problem {
     match rejected {
         Rejected::Unknown => Problem::not_found(text).hint("The address is `/api/webhooks/CONNECTOR/CONNECTION`."),
         Rejected::TooLarge => Problem::new(Kind::TooLarge, text),
-        Rejected::Refused(Refused::Unverified(text)) => Problem::new(Kind::Unauthenticated, Cow::into_owned(text)),
+        Rejected::Refused(Refused::Unverified(text)) => Problem::new(Kind::Unauthenticated, Cow::into_owned(text))
+            .hint("The connection's pipeline file names what has to prove a delivery: a secret, or a user and a password."),
         Rejected::Refused(Refused::Stale(text)) => Problem::new(Kind::Malformed, Cow::into_owned(text))
             .hint("Send it again with the time of sending and a signature over that time."),
         Rejected::Refused(Refused::Malformed(text)) => Problem::new(Kind::Malformed, Cow::into_owned(text)),

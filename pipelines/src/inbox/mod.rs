@@ -119,6 +119,7 @@ impl Inbox {
             Some(_) if !whole => Err(Rejected::TooLarge),
             Some(webhook) => webhook
                 .verify(&delivery)
+                .and_then(|()| plain(&delivery.headers))
                 .and_then(|()| readable(&delivery.body))
                 .and_then(|()| webhook.identify(&delivery))
                 .map_err(Rejected::Refused),
@@ -164,8 +165,8 @@ impl Inbox {
         }
         let body = delivery.body.slice(..delivery.body.len().min(REFUSED_BODY_BYTES));
         let row = NewDelivery {
-            connector: word(connector),
-            connection: word(connection),
+            connector: if known { word(connector) } else { head(connector) },
+            connection: if known { word(connection) } else { head(connection) },
             delivery_id: body_id(&delivery.body),
             event: String::new(),
             state: State::Refused,
@@ -194,6 +195,15 @@ impl std::fmt::Display for Rejected {
             Rejected::Refused(refused) => refused.fmt(f),
             Rejected::Unkept(_) => f.write_str("the delivery could not be kept"),
         }
+    }
+}
+
+/// Refuses a body that is compressed: what was signed is what came, and what it says would have to be unpacked first.
+fn plain(headers: &HeaderMap) -> Result<(), Refused> {
+    let coding = headers.get(http::header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+    match coding.filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        Some(_) => Err(Refused::Malformed("the body is compressed; only plain ones are read".into())),
+        None => Ok(()),
     }
 }
 
@@ -241,6 +251,16 @@ fn word(text: &str) -> String {
         end -= 1;
     }
     text[..end].replace('\0', "\u{2400}")
+}
+
+/// The beginning of a name that anybody could invent, as a table can show it.
+fn head(name: &str) -> String {
+    const SHOWN: usize = 40;
+    let mut head: String = word(name).chars().take(SHOWN).collect();
+    if name.chars().nth(SHOWN).is_some() {
+        head.push('…');
+    }
+    head
 }
 
 /// The headers that say what a delivery is: none that prove who sent it, and none that say where a person is.

@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::{Connections, Open, Told, headers_of};
 use crate::app::{App, Asked, Database};
 use crate::jobs::{self, Job, MAX_ATTEMPTS, Outcome, Task};
+use crate::privacy::guests::{self, Named};
 use crate::run::{request_json, run};
 
 /// How often connections with due deliveries are looked for: those whose call was lost, and those that had to wait.
@@ -94,6 +95,19 @@ pub async fn purge_revoked(app: &App, pool: &PgPool) -> Result<()> {
     Ok(())
 }
 
+/// Removes what was told of guests whom their vendor has deleted: of everybody whose record is stored, or of those whom a
+/// delivery named.
+///
+/// # Errors
+/// When a pipeline file has a problem, so that a lake may be missed, or as for [`forget`](guests::forget).
+pub async fn forget_guests(app: &App, pool: &PgPool, named: Option<Named<'_>>) -> Result<()> {
+    if guests::any(pool, named).await? {
+        let (lakes, _) = crate::privacy::lakes_of(&app.sound_plans().await?);
+        guests::forget(pool, named, &lakes, &*app.clock).await?;
+    }
+    Ok(())
+}
+
 /// Removes deliveries and answers that are older than their retention.
 pub async fn prune(app: &App, pool: &PgPool, kept: TimeDelta) -> Result<()> {
     let now = app.clock.now();
@@ -107,6 +121,7 @@ pub async fn prune(app: &App, pool: &PgPool, kept: TimeDelta) -> Result<()> {
     }
     requests::prune(pool, now - REQUESTS_KEPT).await?;
     purge_revoked(app, pool).await?;
+    forget_guests(app, pool, None).await?;
     if gone > 0 {
         tracing::info!(deliveries = gone, "removed deliveries older than {} days", kept.num_days());
     }
@@ -183,7 +198,10 @@ impl Batch<'_> {
                 Err(fault) => self.settle(&[kept.id], State::Failed, None, Some(&fault.chain())).await?,
                 Ok(Decoded { revoked: true, .. }) => self.revoke(kept.id).await?,
                 Ok(said) if said.objects.is_empty() && said.events.is_empty() => {
-                    let reason = format!("`{}` says nothing that is loaded", kept.event);
+                    let reason = match said.aside {
+                        Some(aside) => format!("`{}` is left alone: {aside}", kept.event),
+                        None => format!("`{}` says nothing that is loaded", kept.event),
+                    };
                     self.settle(&[kept.id], State::Ignored, None, Some(&reason)).await?;
                 }
                 Ok(said) => {
@@ -223,6 +241,8 @@ impl Batch<'_> {
             let fault = Fault::user(format!("no pipeline file reads stream `{stream}` of `{}`", self.connection));
             return self.failed(&ids, &fault).await;
         };
+        let guests: Vec<String> =
+            objects.iter().filter_map(|object| object.strip_prefix("guest:")).map(str::to_owned).collect();
         let asked = Asked {
             trigger: "webhook".to_owned(),
             read: Some(Read::Objects { ids: objects }),
@@ -238,12 +258,14 @@ impl Batch<'_> {
         // The run may have ended well in a process that died before it could say so here.
         if let Some(run) = runs::ended_well(&self.database.pool, &job.pipeline, &request_json(&job)).await? {
             self.settle(&numbers, State::Processed, Some(run), None).await?;
+            self.forget(&guests).await;
             return Ok(Ended::Well);
         }
         match run(&self.app.world(Some(self.database)), job, stop).await {
             Ok(summary) if summary.status == Status::Stopped => Ok(Ended::Stopped),
             Ok(summary) if summary.failed_scopes.is_empty() => {
                 self.settle(&numbers, State::Processed, Some(summary.run), None).await?;
+                self.forget(&guests).await;
                 Ok(Ended::Well)
             }
             Ok(summary) => {
@@ -251,6 +273,19 @@ impl Batch<'_> {
                 self.failed(&ids, &Fault::remote(text)).await
             }
             Err(fault) => self.failed(&ids, &fault).await,
+        }
+    }
+
+    /// Removes what was told of those among these guests whom the vendor does not know any more. Behind the books of the
+    /// deliveries, so that their bodies go too.
+    async fn forget(&self, guests: &[String]) {
+        if guests.is_empty() {
+            return;
+        }
+        let named = Named { connector: self.connector, connection: self.connection, guests };
+        // What could not be removed now is removed by the next prune.
+        if let Err(fault) = forget_guests(self.app, &self.database.pool, Some(named)).await {
+            tracing::error!(error = fault.chain(), "guests of `{}` could not be removed yet", self.connection);
         }
     }
 

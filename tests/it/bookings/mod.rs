@@ -376,6 +376,62 @@ async fn a_stay_that_has_lost_a_stretch_goes_on() {
     assert_eq!(day(&days, "P1", "2026-06-20")["state"], "free");
 }
 
+/// A stay of several stretches has the nights that are in them, once each; what lies between them is free, and what the guest
+/// pays is spread over the nights that are stayed.
+#[tokio::test]
+async fn nights_between_two_stretches_of_a_stay_are_not_stayed() {
+    let mut dice = ChaCha8Rng::seed_from_u64(12);
+    let mut rows = vec![described("guesty", "L1", "P1"), described("guesty", "L2", "P2")];
+    let mut stayed: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    let first = chrono::NaiveDate::from_ymd_opt(2026, 6, 3).unwrap();
+    let mut begin = first;
+    for number in 0..12 {
+        let id = format!("R{number}");
+        let stretches = dice.random_range(1..4);
+        for segment in 0..stretches {
+            let end = begin + chrono::Days::new(dice.random_range(1..4));
+            let listing = if dice.random_bool(0.5) { "L1" } else { "L2" };
+            let dates = (begin.to_string(), end.to_string());
+            let more = json!({ "segment": segment.to_string(), "platform": "direct", "total_amount": "100", "currency": "USD" });
+            rows.push(reservation("guesty", &id, listing, (&dates.0, &dates.1), more));
+            for night in begin.iter_days().take_while(|night| *night < end) {
+                stayed.entry(id.clone()).or_default().push((format!("P{}", &listing[1..]), night.to_string()));
+            }
+            begin = end + chrono::Days::new(dice.random_range(0..4));
+        }
+    }
+    // Stretches in two places at once: the nights that they share count once.
+    let last = (begin + chrono::Days::new(1), begin + chrono::Days::new(5), begin + chrono::Days::new(7));
+    for (segment, listing, from, until) in [("0", "L1", begin, last.1), ("1", "L2", last.0, last.2)] {
+        let more = json!({ "segment": segment, "platform": "direct" });
+        rows.push(reservation("guesty", "twice", listing, (&from.to_string(), &until.to_string()), more));
+    }
+    let (handle, _) = copied(rows).await;
+    let bookings = table(&handle, "bookings");
+    let nights = |id: &str| bookings.iter().find(|b| b["source_booking_id"] == id).unwrap()["nights"].as_u64().unwrap();
+    for (id, taken) in &stayed {
+        assert_eq!(nights(id), taken.len() as u64, "{id}");
+    }
+    assert_eq!(nights("twice"), 7);
+    assert!(
+        bookings
+            .iter()
+            .any(|b| b["nights"].as_i64() < Some((day_of(b, "check_out") - day_of(b, "check_in")).num_days()))
+    );
+    let taken: std::collections::BTreeSet<&(String, String)> = stayed.values().flatten().collect();
+    for day in table(&handle, "calendar_days") {
+        let (property, night) = (day["property_id"].as_str().unwrap(), day["day"].as_str().unwrap());
+        if night >= first.to_string().as_str() && night < begin.to_string().as_str() {
+            let wanted = if taken.contains(&(property.to_owned(), night.to_owned())) { "booked" } else { "free" };
+            assert_eq!(day["state"], wanted, "{property} {night}");
+        }
+    }
+}
+
+fn day_of(booking: &Map<String, Value>, column: &str) -> chrono::NaiveDate {
+    booking[column].as_str().unwrap().parse().unwrap()
+}
+
 #[tokio::test]
 async fn an_alias_never_says_who_a_guest_is() {
     let with =

@@ -5,6 +5,7 @@
 -- key: booking_id
 -- check: check_in < check_out
 -- check: starts_at < ends_at
+-- check: nights > 0
 --
 -- The strongest source decides; what it leaves out is filled in from the others. Where nobody tells that the guest came
 -- or left, the dates do, in the property's zone.
@@ -19,11 +20,17 @@ with rows as (
 ), anchors as (
   select * from rows where role = 'anchor'
   qualify row_number() over (partition by booking_id order by segment) = 1
+), stretches as (
+  -- Of stretches that overlap the nights count once; those between two stretches are not stayed.
+  select *, greatest(cast(check_out as int) - greatest(cast(check_in as int), coalesce(max(cast(check_out as int)) over (
+      partition by booking_id order by check_in, segment rows between unbounded preceding and 1 preceding),
+    cast(check_in as int))), 0) as stayed
+  from rows where role = 'anchor'
 ), spans as (
-  select booking_id, min(check_in) as check_in, max(check_out) as check_out,
+  select booking_id, min(check_in) as check_in, max(check_out) as check_out, sum(stayed) as nights,
     case when count(*) > 1 then json_list(array_agg(json_object(
       'property_id', property_id, 'listing_id', listing_id, 'check_in', check_in, 'check_out', check_out) order by segment)) end as segments
-  from rows where role = 'anchor'
+  from stretches
   group by booking_id
 ), paid as (
   select * from rows where total_amount is not null
@@ -54,7 +61,7 @@ with rows as (
   from listings where property_id is not null
   group by property_id
 ), placed as (
-  select a.*, s.observed_at, p.check_in as first_night, p.check_out as last_day, p.segments, f.sources,
+  select a.*, s.observed_at, p.check_in as first_night, p.check_out as last_day, p.nights, p.segments, f.sources,
     f.has_stay, f.external_code as code, f.platform as site, f.guest_name as name, f.guest_count as count_of_guests,
     f.special_requests as requests, f.booking_notes as remarks,
     coalesce(f.guest_name, g.name) as guest,
@@ -90,7 +97,7 @@ with rows as (
     d.standing in ('pending', 'confirmed', 'checked_in', 'completed', 'unknown') as occupies,
     coalesce(d.site, d.platform) as platform, d.code as external_code, d.connector, d.connection, d.source_booking_id,
     d.listing_id, d.identity, d.sources, d.first_night as check_in, d.last_day as check_out,
-    cast(d.last_day as int) - cast(d.first_night as int) as nights, d.arrives as check_in_time, d.leaves as check_out_time,
+    d.nights, d.arrives as check_in_time, d.leaves as check_out_time,
     d.zone as time_zone, d.starts_at, d.ends_at, d.segments,
     case when d.sort = 'stay' then i.guest_id end as guest_id,
     d.guest as guest_name, d.email as guest_email, email_is_alias(d.email) as guest_email_is_alias, d.phone as guest_phone,

@@ -31,8 +31,7 @@ pub use email::email_canonical;
 pub use money::money;
 pub use name::{PersonName, person_name};
 pub use phone::phone_e164;
-pub(crate) use text::stable_id;
-pub use text::{flag, snake};
+pub use text::{flag, snake, stable_id};
 
 /// Every function that propflow adds to SQL, beside those of `datafusion-functions-json`.
 pub fn functions() -> Vec<Arc<ScalarUDF>> {

@@ -111,7 +111,7 @@ fn stable_ids(args: &Args<'_>) -> Result<ArrayRef> {
 }
 
 /// What `stable_id(…)` gives for values that are all there.
-pub(crate) fn stable_id(values: &[&str]) -> String {
+pub fn stable_id(values: &[&str]) -> String {
     let (mut bytes, mut letters) = (Vec::new(), String::with_capacity(ID_LETTERS));
     id_of(values.iter().map(|v| Some(*v)), &mut bytes, &mut letters);
     letters
