@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, that is how a wrong turn ends")]
 
+#[path = "cli/privacy.rs"]
+mod privacy;
 #[path = "cli/trouble.rs"]
 mod trouble;
 
