@@ -319,7 +319,9 @@ fn write_clusters<'a>(
         return wrote(written.and_then(|()| out.flush()));
     };
     let failed = |e: io::Error| {
-        Fault::user(format!("`{}` cannot be written", path.display())).hint("Name a file in a folder that you may write.").because(e)
+        Fault::user(format!("`{}` cannot be written", path.display()))
+            .hint("Name a file in a folder that you may write.")
+            .because(e)
     };
     replace(path, |file| match kind {
         Ending::Csv => {
@@ -371,7 +373,9 @@ fn csv<'a>(out: &mut impl Write, id: &str, pairs: impl Iterator<Item = (&'a str,
 pub(crate) fn replace(path: &Path, write: impl FnOnce(File) -> Result<()>) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let failed = |e: io::Error| {
-        Fault::user(format!("`{}` cannot be written", path.display())).hint("Name a file in a folder that you may write.").because(e)
+        Fault::user(format!("`{}` cannot be written", path.display()))
+            .hint("Name a file in a folder that you may write.")
+            .because(e)
     };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));

@@ -118,7 +118,8 @@ pub async fn all_there(pool: &PgPool, plans: &[Plan], lakes: &[String]) -> Resul
         if Lake::open(lake)?.is_there() {
             continue;
         }
-        let (named, _): (Vec<&Plan>, Vec<&Plan>) = plans.iter().partition(|p| lakes_of(&[(*p).clone()]).0.contains(lake));
+        let (named, _): (Vec<&Plan>, Vec<&Plan>) =
+            plans.iter().partition(|p| lakes_of(&[(*p).clone()]).0.contains(lake));
         match named.iter().find(|p| ran.contains(&p.spec.name)) {
             Some(plan) => {
                 return Err(Fault::user(format!(
@@ -165,7 +166,9 @@ pub async fn gdpr(app: &App, database: &Database, command: &Command, as_json: bo
         other.insert_str(0, "sink ");
     }
     for name in ran(&database.pool).await?.iter().filter(|n| plans.iter().all(|p| &&p.spec.name != n)) {
-        others.push(format!("the lake of `{name}`, which has run but is not among the pipeline files here, if it has its own"));
+        others.push(format!(
+            "the lake of `{name}`, which has run but is not among the pipeline files here, if it has its own"
+        ));
     }
     for lake in &who.lake {
         if !lakes.contains(lake) {

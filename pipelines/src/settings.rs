@@ -113,7 +113,7 @@ impl<'a> Check<'a> {
         let listed = words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ");
         let word = match key {
             None => Some(&*value),
-            Some(_) if !value.is_object() => return self.wrong(value, "a table", place, about),
+            Some(_) if !fits(value, "object") => return self.wrong(value, "a table", place, about),
             Some(key) => value.get(key),
         };
         let place_of_word = key.map_or_else(|| place.to_owned(), |key| format!("{place}.{key}"));
@@ -227,8 +227,7 @@ fn range(schema: &Value) -> Option<(f64, f64)> {
         _ => None,
     };
     let (least, most) = (bound("minimum"), bound("maximum").or(most));
-    (least.is_some() || most.is_some())
-        .then(|| (least.unwrap_or(f64::NEG_INFINITY), most.unwrap_or(f64::INFINITY)))
+    (least.is_some() || most.is_some()).then(|| (least.unwrap_or(f64::NEG_INFINITY), most.unwrap_or(f64::INFINITY)))
 }
 
 fn expected(schema: &Value, types: &[&str]) -> String {

@@ -43,8 +43,10 @@ pub async fn connect_one(options: &PgConnectOptions) -> Result<PgConnection> {
     let what = format!("cannot connect to PostgreSQL at `{}`", address(options));
     match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
         Ok(connection) => connection.map_err(|e| fault(&what, e)),
-        Err(_) => Err(Fault::remote(format!("{what}: no answer within {} seconds", CONNECT_TIMEOUT.as_secs()))
-            .hint(UNREACHED)),
+        Err(_) => {
+            Err(Fault::remote(format!("{what}: no answer within {} seconds", CONNECT_TIMEOUT.as_secs()))
+                .hint(UNREACHED))
+        }
     }
 }
 
@@ -121,9 +123,7 @@ pub fn fault(what: &str, error: sqlx::Error) -> Fault {
                 _ => Fault::us(format!("{what}: {}", db.message())),
             }
         }
-        E::Io(e) => {
-            Fault::remote(format!("{what}: {e}")).hint(UNREACHED)
-        }
+        E::Io(e) => Fault::remote(format!("{what}: {e}")).hint(UNREACHED),
         E::Tls(_) => Fault::user(format!("{what}: the TLS connection failed")),
         E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => Fault::remote(format!("{what}: {error}")),
         _ => Fault::us(format!("{what}: {error}")),

@@ -148,7 +148,10 @@ fn a_setting_that_does_not_exist_is_named_with_the_one_that_was_meant() {
     for (settings, words) in [
         ("pathh = \"feed.xml\"", ["pathh`", "`path`"]),
         ("path = 7", ["path", "string"]),
-        ("path = \"x.xml\"\ncheckpoint_rows = \"many\"", ["`source.settings.checkpoint_rows`", "a whole number from 0 on, not a string"]),
+        (
+            "path = \"x.xml\"\ncheckpoint_rows = \"many\"",
+            ["`source.settings.checkpoint_rows`", "a whole number from 0 on, not a string"],
+        ),
         ("path = \"x.xml\"\nlimits = { calls_per_second = 5 }", ["calls_per_second", "`calls_per_sec`"]),
     ] {
         home.write("specs/feed.toml", &spec(settings));
