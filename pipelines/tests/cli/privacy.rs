@@ -304,8 +304,6 @@ fn an_operator_erases_a_person_and_nothing_is_left_anywhere() {
     let (email, words) = (person["email"].as_str().unwrap().to_owned(), words(&person));
     let other = json!({ "name": "Olga Other", "email": "olga@home.example", "phone": "+12125550199" });
 
-    town.ok(&["map", "intake", "P-0000", "P-0000"]);
-
     // By webhook and chatbot too: bookings, one of them refused, a contact who wants no mail, somebody who mentions them.
     let (server, address) = town.serve();
     town.book(&address, "w-1", &booking("own-1", &person, "2031-07-03", "2031-07-05", "a cot"));
@@ -332,6 +330,8 @@ fn an_operator_erases_a_person_and_nothing_is_left_anywhere() {
     town.until("select count(*) = 3 as done from ops.deliveries where state <> 'received'");
     town.until("select count(*) > 0 as done from sync.contact_enrichment_log");
     town.stop(server);
+    town.ok(&["map", "intake", "P-0000", "P-0000"]);
+    town.ok(&["work", "--once"]);
 
     let before = town.traces(&words);
     for place in [
