@@ -118,8 +118,7 @@ pub async fn all_there(pool: &PgPool, plans: &[Plan], lakes: &[String]) -> Resul
         if Lake::open(lake)?.is_there() {
             continue;
         }
-        let (named, _): (Vec<&Plan>, Vec<&Plan>) =
-            plans.iter().partition(|p| lakes_of(&[(*p).clone()]).0.contains(lake));
+        let named: Vec<&Plan> = plans.iter().filter(|p| lakes_of(std::slice::from_ref(*p)).0.contains(lake)).collect();
         match named.iter().find(|p| ran.contains(&p.spec.name)) {
             Some(plan) => {
                 return Err(Fault::user(format!(
