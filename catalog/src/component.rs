@@ -128,5 +128,11 @@ impl<L: ?Sized> fmt::Debug for Entry<L> {
 }
 
 fn parse<C: Component>(settings: Value) -> Result<C::Config> {
-    serde_json::from_value(settings).map_err(|e| Fault::user(format!("settings of `{}`: {e}", C::NAME)))
+    serde_path_to_error::deserialize(settings).map_err(|e| {
+        let (path, inner) = (e.path().to_string(), e.inner());
+        Fault::user(match path.as_str() {
+            "." => format!("settings of `{}`: {inner}", C::NAME),
+            path => format!("settings of `{}`: `{path}`: {inner}", C::NAME),
+        })
+    })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use catalog::quota::LocalQuota;
 use catalog::store::{PgQuota, PgTokens, connect, migrate};
 use catalog::token::LocalTokens;
-use catalog::{Clock, Fault, Result, SystemClock};
+use catalog::{Blame, Clock, Fault, Result, SystemClock};
 use connectors::Read;
 use serde_json::{Map, Value};
 use sqlx::PgPool;
@@ -36,7 +36,16 @@ impl Database {
     /// Opens the database of `url`, or the private one of this user, and brings it up to date.
     pub async fn open(url: Option<&str>) -> Result<Arc<Self>> {
         let database = match url {
-            Some(url) => Self { pool: connect(url, CONNECTIONS).await?, url: url.to_owned(), private: None },
+            Some(url) => {
+                let pool = connect(url, CONNECTIONS).await.map_err(|fault| match fault.blame {
+                    Blame::Remote => fault.hint(
+                        "Check that the server runs, and that `DATABASE_URL` or `--database-url` names its host and port; \
+                         without either a private server is started.",
+                    ),
+                    _ => fault,
+                })?;
+                Self { pool, url: url.to_owned(), private: None }
+            }
             None => Self::private(PrivatePostgres::start(&home().join("postgres"), Durability::Full).await?).await?,
         };
         database.migrate().await?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::names;
-use crate::plan::check_settings;
+use crate::settings::{check_settings, check_value};
 use crate::spec::{self, interpolate};
 
 /// One courier of a file.
@@ -40,15 +40,22 @@ impl CourierSpec {
 /// # Errors
 /// When a file is not valid.
 pub fn all(folder: Option<&Path>) -> Result<Vec<CourierSpec>> {
-    #[derive(Deserialize)]
+    /// The whole of a courier file.
+    #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     struct File {
         couriers: Vec<CourierSpec>,
     }
     let mut found = Vec::new();
     for file in spec::courier_files(folder)? {
-        let parsed: File =
-            toml::from_str(&file.text).map_err(|e| Fault::user(format!("{}: {}", file.place, e.message().trim())))?;
+        let wrong = |e: &toml::de::Error| Fault::user(format!("{}: {}", file.place, e.message().trim()));
+        let mut value: Value = toml::from_str(&file.text).map_err(|e| wrong(&e))?;
+        let mut faults = Vec::new();
+        check_value(&mut value, &schemars::schema_for!(File).to_value(), "", &mut faults);
+        if !faults.is_empty() {
+            return Err(crate::app::all_of(&faults).at(&file.place));
+        }
+        let parsed: File = toml::from_str(&file.text).map_err(|e| wrong(&e))?;
         for courier in &parsed.couriers {
             if sinks::find_courier(&courier.courier).is_none() {
                 return Err(Fault::user(format!("{}: there is no courier `{}`", file.place, courier.courier))

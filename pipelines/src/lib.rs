@@ -29,6 +29,7 @@ pub mod run;
 pub mod schedule;
 pub mod service;
 pub mod services;
+mod settings;
 pub mod settle;
 pub mod show;
 pub mod simulate;

@@ -318,7 +318,11 @@ fn write_clusters<'a>(
         };
         return wrote(written.and_then(|()| out.flush()));
     };
-    let failed = |e: io::Error| Fault::user(format!("`{}` cannot be written", path.display())).because(e);
+    let failed = |e: io::Error| {
+        Fault::user(format!("`{}` cannot be written", path.display()))
+            .hint("Name a file in a folder that you may write.")
+            .because(e)
+    };
     replace(path, |file| match kind {
         Ending::Csv => {
             let mut out = BufWriter::with_capacity(1 << 20, file);
@@ -366,9 +370,13 @@ fn csv<'a>(out: &mut impl Write, id: &str, pairs: impl Iterator<Item = (&'a str,
 }
 
 /// Writes a file beside its place and moves it there, so that nobody finds half of it. Only its owner may read it.
-fn replace(path: &Path, write: impl FnOnce(File) -> Result<()>) -> Result<()> {
+pub(crate) fn replace(path: &Path, write: impl FnOnce(File) -> Result<()>) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    let failed = |e: io::Error| Fault::user(format!("`{}` cannot be written", path.display())).because(e);
+    let failed = |e: io::Error| {
+        Fault::user(format!("`{}` cannot be written", path.display()))
+            .hint("Name a file in a folder that you may write.")
+            .because(e)
+    };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);

@@ -8,6 +8,7 @@ use transforms::Model;
 
 use crate::names;
 use crate::schedule::Schedule;
+use crate::settings::{check_settings, check_value};
 use crate::spec::{ReadSpec, Spec, SpecFile, interpolate};
 
 /// A pipeline that has passed every check that needs no call outside.
@@ -108,13 +109,15 @@ async fn check_file(file: &SpecFile, faults: &mut Vec<Fault>) -> Option<Plan> {
     interpolate(&mut value, "", faults, &|name| std::env::var(name).ok());
     let before = faults.len();
     let schema = schemars::schema_for!(Spec).to_value();
-    check_keys(&mut value, &schema, &schema, "", faults);
+    let doubts = check_value(&mut value, &schema, "", faults);
     let mut spec: Spec = match serde_json::from_value(value) {
         Ok(spec) => spec,
         Err(error) => {
-            // Unknown and missing keys were named above, in better words.
-            if faults.len() == before {
+            // What is wrong was named above, in better words.
+            if faults.len() == before && doubts.is_empty() {
                 faults.push(Fault::user(error.to_string()));
+            } else {
+                faults.extend(doubts);
             }
             return None;
         }
@@ -252,80 +255,5 @@ fn check_schedule(spec: &Spec, faults: &mut Vec<Fault>) {
     };
     if let Err(fault) = Schedule::parse(&spec.name, &schedule.cron, zone) {
         faults.push(fault.at("`schedule.cron`"));
-    }
-}
-
-/// Checks settings, and writes numbers that came as text as numbers. Says whether all is well.
-pub(crate) fn check_settings(
-    schema: &Value,
-    check: impl Fn(&Value) -> catalog::Result<()>,
-    settings: &mut serde_json::Map<String, Value>,
-    place: &str,
-    faults: &mut Vec<Fault>,
-) -> bool {
-    let mut value = Value::Object(std::mem::take(settings));
-    let before = faults.len();
-    check_keys(&mut value, schema, schema, place, faults);
-    if faults.len() == before
-        && let Err(fault) = check(&value)
-    {
-        faults.push(fault.at(format!("`{place}`")));
-    }
-    if let Value::Object(checked) = value {
-        *settings = checked;
-    }
-    faults.len() == before
-}
-
-/// Names every key that the schema does not know, with the near ones, and every required key that is not there. Unknown
-/// keys are taken out, so that the rest can still be checked.
-fn check_keys(value: &mut Value, schema: &Value, root: &Value, place: &str, faults: &mut Vec<Fault>) {
-    let schema = resolve(schema, root);
-    // What comes from the environment is always text; where a number is wanted, one written as text is taken.
-    let number = matches!(schema.get("type").and_then(Value::as_str), Some("integer" | "number"));
-    if let Some(parsed) = value.as_str().filter(|_| number).and_then(|t| t.trim().parse::<serde_json::Number>().ok()) {
-        *value = Value::Number(parsed);
-        return;
-    }
-    if let (Value::Array(items), Some(inner)) = (&mut *value, schema.get("items")) {
-        for (i, item) in items.iter_mut().enumerate() {
-            check_keys(item, inner, root, &format!("{place}[{i}]"), faults);
-        }
-        return;
-    }
-    let (Value::Object(map), Some(Value::Object(known))) = (value, schema.get("properties")) else { return };
-    let below = |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
-    let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
-    map.retain(|key, item| {
-        if let Some(inner) = known.get(key) {
-            check_keys(item, inner, root, &below(key), faults);
-        } else if closed {
-            let hint = names::hint(key, known.keys().map(String::as_str));
-            faults.push(Fault::user(format!("`{}`: unknown key", below(key))).hint(hint));
-            return false;
-        }
-        true
-    });
-    for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-        if !map.contains_key(key) {
-            faults.push(Fault::user(format!("`{}`: this key is required and missing", below(key))));
-        }
-    }
-}
-
-/// Follows `$ref`, and the one real alternative of an optional value.
-fn resolve<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
-    if let Some(path) = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#')) {
-        return root.pointer(path).map_or(schema, |s| resolve(s, root));
-    }
-    match schema.get("anyOf").and_then(Value::as_array) {
-        Some(choices) => {
-            let mut real = choices.iter().filter(|c| c.get("type") != Some(&Value::String("null".to_owned())));
-            match (real.next(), real.next()) {
-                (Some(only), None) => resolve(only, root),
-                _ => schema,
-            }
-        }
-        None => schema,
     }
 }

@@ -23,7 +23,8 @@ use catalog::store::pg::fault;
 use catalog::{Fault, Result, datasets};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection};
+use sinks::parquet::Lake;
+use sqlx::{Connection, PgConnection, PgPool};
 
 pub use self::collect::Collected;
 pub use self::erase::{Erasure, erase};
@@ -31,6 +32,7 @@ pub use self::person::Person;
 use crate::app::{App, Database};
 use crate::books::actor;
 use crate::cli::print;
+use crate::matching::replace;
 use crate::plan::Plan;
 
 /// What to do with one person's data.
@@ -106,6 +108,47 @@ pub fn lakes_of(plans: &[Plan]) -> (Vec<String>, Vec<String>) {
     (lakes.into_iter().collect(), others.into_iter().collect())
 }
 
+/// Refuses to go on without a lake that pipelines of this database have written into: its files would keep what the tables
+/// forget, and nothing would find it there any more.
+///
+/// # Errors
+/// When a folder is not there, or the books cannot be read.
+pub async fn all_there(pool: &PgPool, plans: &[Plan], lakes: &[String]) -> Result<()> {
+    let ran = ran(pool).await?;
+    for lake in lakes {
+        if Lake::open(lake)?.is_there() {
+            continue;
+        }
+        let named: Vec<&Plan> = plans.iter().filter(|p| lakes_of(std::slice::from_ref(*p)).0.contains(lake)).collect();
+        match named.iter().find(|p| ran.contains(&p.spec.name)) {
+            Some(plan) => {
+                return Err(Fault::user(format!(
+                    "the lake `{lake}` of pipeline `{}` is not there, but the pipeline has run",
+                    plan.spec.name
+                ))
+                .hint(
+                    "Run this in the folder where the pipelines run, and with their `PROPFLOW_LAKE`. If the lake is gone for \
+                     good, make an empty folder of that name.",
+                ));
+            }
+            None if named.is_empty() => {
+                return Err(Fault::user(format!("there is no lake `{lake}`")).hint("Check the folder after `--lake`."));
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// The pipelines that have run on this database.
+async fn ran(pool: &PgPool) -> Result<BTreeSet<String>> {
+    let names: Vec<String> = sqlx::query_scalar("select distinct pipeline from ops.runs")
+        .fetch_all(pool)
+        .await
+        .map_err(|e| fault("cannot read which pipelines have run", e))?;
+    Ok(names.into_iter().collect())
+}
+
 /// Does what was asked about one person.
 ///
 /// # Errors
@@ -114,15 +157,25 @@ pub async fn gdpr(app: &App, database: &Database, command: &Command, as_json: bo
     let (Command::Export { who, .. } | Command::Erase { who, .. } | Command::Lift { who }) = command;
     let person = who.person()?;
     if let Command::Lift { .. } = command {
-        return lift(database, &person, out).await;
+        return lift(database, &person, as_json, out).await;
     }
     // A lake that a broken pipeline file names would be left out.
-    let (mut lakes, others) = lakes_of(&app.sound_plans().await?);
+    let plans = app.sound_plans().await?;
+    let (mut lakes, mut others) = lakes_of(&plans);
+    for other in &mut others {
+        other.insert_str(0, "sink ");
+    }
+    for name in ran(&database.pool).await?.iter().filter(|n| plans.iter().all(|p| &&p.spec.name != n)) {
+        others.push(format!(
+            "the lake of `{name}`, which has run but is not among the pipeline files here, if it has its own"
+        ));
+    }
     for lake in &who.lake {
         if !lakes.contains(lake) {
             lakes.push(lake.clone());
         }
     }
+    all_there(&database.pool, &plans, &lakes).await?;
     match command {
         Command::Export { format, out: file, .. } => {
             let found = export(database, person, &lakes).await?;
@@ -130,12 +183,16 @@ pub async fn gdpr(app: &App, database: &Database, command: &Command, as_json: bo
             match file {
                 None => print(out, format_args!("{}", text.trim_end())),
                 Some(path) => {
-                    std::fs::write(path, text)
-                        .map_err(|e| Fault::user(format!("cannot write `{}`", path.display())).because(e))?;
-                    print(
-                        out,
-                        format_args!("{} rows of {} places are in `{}`", rows(&found), found.len(), path.display()),
-                    )
+                    replace(path, |mut file| {
+                        let failed = |e| Fault::user(format!("`{}` cannot be written", path.display())).because(e);
+                        file.write_all(text.as_bytes()).map_err(failed)
+                    })?;
+                    let (rows, places) = (rows(&found), found.len());
+                    if as_json {
+                        let told = json!({ "file": path.display().to_string(), "rows": rows, "places": places });
+                        return print(out, format_args!("{told}"));
+                    }
+                    print(out, format_args!("{rows} rows of {places} places are in `{}`", path.display()))
                 }
             }
         }
@@ -147,6 +204,9 @@ pub async fn gdpr(app: &App, database: &Database, command: &Command, as_json: bo
             let done = erase(&database.pool, person, &lakes, &*app.clock, &actor(), *dry_run).await?;
             if done.found.is_empty() {
                 let Some(before) = done.before else { return Err(nobody()) };
+                if as_json {
+                    return print(out, format_args!("{}", json!({ "erased": true, "before": before, "rows": {} })));
+                }
                 return print(out, format_args!("erased on {} already; nothing is left", before.format("%Y-%m-%d")));
             }
             report(&done.found, &others, *dry_run, as_json, out)
@@ -175,7 +235,7 @@ pub async fn export(database: &Database, person: Person, lakes: &[String]) -> Re
     if found.is_empty() { Err(nobody()) } else { Ok(found) }
 }
 
-async fn lift(database: &Database, person: &Person, out: &mut dyn Write) -> Result<()> {
+async fn lift(database: &Database, person: &Person, as_json: bool, out: &mut dyn Write) -> Result<()> {
     let what = "cannot lift an erasure";
     let mut tx = database.pool.begin().await.map_err(|e| fault(what, e))?;
     let salt = Salt::read(&mut tx).await?;
@@ -184,7 +244,8 @@ async fn lift(database: &Database, person: &Person, out: &mut dyn Write) -> Resu
         lifted += erasures::lift(&mut tx, &salt.mark(kind, value)).await?;
     }
     if lifted == 0 {
-        return Err(Fault::user("nobody with this address or phone was erased"));
+        return Err(Fault::user("nobody with this address or phone was erased")
+            .hint("Name the address or phone with which the person was erased."));
     }
     let entry = catalog::store::audit::Entry {
         actor: &actor(),
@@ -194,6 +255,9 @@ async fn lift(database: &Database, person: &Person, out: &mut dyn Write) -> Resu
     };
     catalog::store::audit::write(&mut tx, &entry).await?;
     tx.commit().await.map_err(|e| fault(what, e))?;
+    if as_json {
+        return print(out, format_args!("{}", json!({ "lifted": true })));
+    }
     print(out, format_args!("from now on rows of this person are stored again; what they opted out of stays"))
 }
 
@@ -229,7 +293,7 @@ fn report(found: &Collected, others: &[String], dry_run: bool, as_json: bool, ou
         print(out, format_args!("erased; vendors that still have the person have to be asked themselves"))?;
     }
     for other in others {
-        print(out, format_args!("not reached: sink {other}"))?;
+        print(out, format_args!("not reached: {other}"))?;
     }
     Ok(())
 }

@@ -370,8 +370,18 @@ pub async fn stop_connection(
             let reason = "a person withdrew the authorisation";
             crate::privacy::purge::revoke(&database.pool, connector, name, &actor(), reason).await?;
         }
+        // Behind the stop: a lake that is not here must not let the next pull happen.
+        crate::privacy::all_there(&database.pool, &plans, &lakes).await?;
         let rows = crate::privacy::purge::purge(&database.pool, connector, name, &lakes, &*app.clock, &actor()).await?;
-        print(out, format_args!("connection `{name}` of `{connector}` is stopped and purged: {rows} rows"))?;
+        if as_json {
+            let told = json!({ "connection": name, "connector": connector, "revoked": true, "purged": rows, "not_reached": others });
+            print(out, format_args!("{told}"))?;
+        } else {
+            print(out, format_args!("connection `{name}` of `{connector}` is stopped and purged: {rows} rows"))?;
+        }
+    }
+    if as_json {
+        return Ok(());
     }
     for other in others {
         print(out, format_args!("not reached: sink {other}"))?;

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, that is how a wrong turn ends")]
 
+#[path = "cli/privacy.rs"]
+mod privacy;
 #[path = "cli/trouble.rs"]
 mod trouble;
 
@@ -591,5 +593,36 @@ fn the_demo_ends_well_and_leaves_a_lake() {
     for dataset in ["units", "bookings"] {
         let counted = home.ok(&["sql", "--lake", "kept", &format!("select count(*) > 0 as some from {dataset}")]);
         assert!(counted.contains("true"), "{dataset}: {counted}");
+    }
+    examples_run_as_written(&home);
+}
+
+/// Every example of `docs/sql.md`, on the lake of the demo and some files.
+fn examples_run_as_written(home: &Home) {
+    std::fs::rename(home.path().join("kept"), home.path().join("lake")).unwrap();
+    home.write("units.csv", "unit,rent\n1,990\n2,1200\n");
+    home.write("people.jsonl", "{\"phone\":\"(251) 555-0142\"}\n");
+    home.write("messages.csv", "text\n\"I love the pool, it is great!\"\nAre dogs allowed?\n");
+    home.ok(&["generate", "people", "people.csv", "--rows", "30"]);
+    std::fs::create_dir(home.path().join("exports")).unwrap();
+    home.ok(&["match", "people.csv", "--out", "exports/clusters.parquet"]);
+    let folder = Path::new(PROPFLOW).parent().unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let text = std::fs::read_to_string(format!("{}/../docs/sql.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let blocks: Vec<&str> = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 5, "the examples are gone");
+    for block in blocks {
+        // The environment is that of any other command; only the program differs.
+        let like = home.command(&[]);
+        let mut shell = Command::new("bash");
+        shell.args(["-e", "-c", block]).current_dir(home.path()).env_remove("DATABASE_URL").env("PATH", &path);
+        for (name, value) in like.get_envs() {
+            if let Some(value) = value {
+                shell.env(name, value);
+            }
+        }
+        let output = shell.stdin(Stdio::null()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !output.stdout.is_empty(), "{block}\n{told}");
     }
 }

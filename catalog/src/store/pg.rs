@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::{Fault, Result, Retry};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
-/// Opens a pool. Fails at once, with the server's reason, when the server cannot be used.
+/// How long a server may take to answer.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens a pool. Fails at once, with address and reason, when the server cannot be used; a server that is just starting, or
+/// has no connection left, is given [`CONNECT_TIMEOUT`].
 pub async fn connect(url: &str, connections: u32) -> Result<PgPool> {
     let options: PgConnectOptions = url.parse().map_err(|_| {
         // The parser's own message can repeat the URL, password included.
@@ -17,12 +21,50 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool> {
             .hint("Write it as `postgres://user:password@host:5432/name`.")
     })?;
     let options = options.application_name("propflow");
+    // A pool tries again until its time is over, whatever the reason, and then has forgotten it.
+    match connect_one(&options).await {
+        Ok(connection) => _ = connection.close().await,
+        Err(e) if !(e.is_retryable() && says_later(&e)) => return Err(e),
+        Err(_) => {}
+    }
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(10))
+        .acquire_timeout(CONNECT_TIMEOUT)
         .connect_with(options)
         .await
         .map_err(|e| fault("cannot connect to PostgreSQL", e))
+}
+
+/// Opens one connection.
+///
+/// # Errors
+/// With the server's address, when it refuses or does not answer within [`CONNECT_TIMEOUT`].
+pub async fn connect_one(options: &PgConnectOptions) -> Result<PgConnection> {
+    let what = format!("cannot connect to PostgreSQL at `{}`", address(options));
+    match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(options)).await {
+        Ok(connection) => connection.map_err(|e| fault(&what, e)),
+        Err(_) => {
+            Err(Fault::remote(format!("{what}: no answer within {} seconds", CONNECT_TIMEOUT.as_secs()))
+                .hint(UNREACHED))
+        }
+    }
+}
+
+const UNREACHED: &str = "Check that the server runs, and that host and port are those of its address.";
+
+/// Where a server is, without user and password.
+fn address(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+/// Whether a server that answered may let us in soon: it starts or ends, or all its connections are taken.
+fn says_later(fault: &Fault) -> bool {
+    let cause = fault.source.as_deref().and_then(|e| e.downcast_ref::<sqlx::Error>());
+    let code = cause.and_then(sqlx::Error::as_database_error).and_then(|e| e.code());
+    code.is_some_and(|code| ["57P03", "53300"].contains(&&*code))
 }
 
 /// Applies the migrations that are missing. Safe to run from several processes at once.
@@ -81,9 +123,7 @@ pub fn fault(what: &str, error: sqlx::Error) -> Fault {
                 _ => Fault::us(format!("{what}: {}", db.message())),
             }
         }
-        E::Io(e) => {
-            Fault::remote(format!("{what}: {e}")).hint("Check that the server runs and that the address is right.")
-        }
+        E::Io(e) => Fault::remote(format!("{what}: {e}")).hint(UNREACHED),
         E::Tls(_) => Fault::user(format!("{what}: the TLS connection failed")),
         E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => Fault::remote(format!("{what}: {error}")),
         _ => Fault::us(format!("{what}: {error}")),

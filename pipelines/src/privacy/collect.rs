@@ -38,7 +38,7 @@ pub(super) async fn describe(tx: &mut PgConnection, person: &Person) -> Result<(
         .await
         .map_err(failed)?;
     let mut values: Vec<(&str, String)> = Vec::new();
-    for kind in ["email", "phone", "vendor", "booking", "guest", "stay", "lead", "person"] {
+    for kind in shape::KINDS {
         values.extend(person.values(kind).into_iter().map(|value| (kind, value)));
     }
     values.extend(person.words().pattern().map(|pattern| ("pattern", pattern)));
@@ -68,7 +68,7 @@ pub(super) async fn collect(tx: &mut PgConnection, person: &Person, lakes: &[Str
     for shape in SHAPES.iter() {
         let condition = shape.condition(&|kind| person.values(kind))?;
         let sql = format!("select to_jsonb(t) from core.\"{}\" t where {condition}", shape.dataset);
-        let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *tx).await.map_err(|e| fault(WHAT, e))?;
+        let rows = person.rows(&mut *tx, sql).await?;
         // What was blanked once is the person's no more.
         let named = |row: &Value| shape.goes || shape.blank.iter().any(|c| !row[c].is_null());
         add(format!("core.{}", shape.dataset), rows.into_iter().filter(named).collect());

@@ -130,15 +130,11 @@ async fn shared_phones(connection: &mut PgConnection, person: &Person) -> Result
         let mine = shape.condition(&|kind| person.values(kind))?;
         for column in &shape.phones {
             let sql = format!(
-                "select distinct t.\"{column}\" from core.\"{}\" t where t.\"{column}\" = any($1) and not {mine}",
+                "select distinct to_jsonb(t.\"{column}\") from core.\"{}\" t where t.\"{column}\" = any($2) and not {mine}",
                 shape.dataset
             );
-            let phones: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
-                .bind(person.values("phone"))
-                .fetch_all(&mut *connection)
-                .await
-                .map_err(|e| fault(WHAT, e))?;
-            shared.extend(phones);
+            let phones = person.rows(&mut *connection, sql).await?;
+            shared.extend(phones.iter().filter_map(Value::as_str).map(str::to_owned));
         }
     }
     Ok(shared)
@@ -274,16 +270,12 @@ async fn core(tx: &mut PgConnection, person: &Person, mentions: &Words) -> Resul
                 some.join(", ")
             )
         };
-        let mut met = run(tx, sql).await?;
+        let done = person.query(sql).execute(&mut *tx).await.map_err(|e| fault(WHAT, e))?;
+        let mut met = done.rows_affected();
         let texts: Vec<&str> = shape.texts.iter().map(String::as_str).collect();
         met += sweep(tx, &table, &texts, mentions, "true").await?;
         if met > 0 {
-            // What was last written there is what is there no more.
-            sqlx::query("delete from ops.digests where dataset = $1")
-                .bind(format!("core.{}", shape.dataset))
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| fault(WHAT, e))?;
+            forget_digests(tx, &shape.dataset).await?;
         }
     }
     for guest in person.values("guest") {
@@ -299,17 +291,16 @@ async fn core(tx: &mut PgConnection, person: &Person, mentions: &Words) -> Resul
     for (table, columns) in unknown_tables(tx).await? {
         let met = run(tx, format!("delete from core.\"{table}\" t where {}", mentioned(&columns))).await?;
         if met > 0 {
-            run(
-                tx,
-                format!(
-                    "delete from ops.digests where dataset = {}",
-                    sinks::postgres::literal(&format!("core.{table}"))
-                ),
-            )
-            .await?;
+            forget_digests(tx, &table).await?;
         }
     }
     Ok(())
+}
+
+/// What was last written into a table of `core` is what is there no more.
+async fn forget_digests(tx: &mut PgConnection, table: &str) -> Result<()> {
+    let sql = "delete from ops.digests where dataset = $1";
+    sqlx::query(sql).bind(format!("core.{table}")).execute(tx).await.map_err(|e| fault(WHAT, e)).map(|_| ())
 }
 
 /// Replaces the words in these columns of the rows that meet a condition.
@@ -324,18 +315,19 @@ async fn sweep(tx: &mut PgConnection, table: &str, columns: &[&str], words: &Wor
     .fetch_all(&mut *tx)
     .await
     .map_err(|e| fault(WHAT, e))?;
-    let pattern = sinks::postgres::literal(&pattern);
-    let erased = sinks::postgres::literal(super::words::ERASED);
     let (mut set, mut has) = (Vec::new(), Vec::new());
     for (column, kind) in kinds.iter().filter(|(c, _)| columns.contains(&c.as_str())) {
         let cast = if kind == "jsonb" { "::jsonb" } else { "" };
-        set.push(format!("\"{column}\" = regexp_replace(t.\"{column}\"::text, {pattern}, {erased}, 'gi'){cast}"));
-        has.push(format!("t.\"{column}\"::text ~* {pattern}"));
+        set.push(format!("\"{column}\" = regexp_replace(t.\"{column}\"::text, $1, $2, 'gi'){cast}"));
+        has.push(format!("t.\"{column}\"::text ~* $1"));
     }
     if set.is_empty() {
         return Ok(0);
     }
-    run(tx, format!("update {table} t set {} where {condition} and ({})", set.join(", "), has.join(" or "))).await
+    let sql = format!("update {table} t set {} where {condition} and ({})", set.join(", "), has.join(" or "));
+    // As parameters: the statement is logged, they are not.
+    let swept = sqlx::query(AssertSqlSafe(sql)).bind(pattern).bind(super::words::ERASED).execute(tx).await;
+    swept.map(|done| done.rows_affected()).map_err(|e| fault(WHAT, e))
 }
 
 async fn run(tx: &mut PgConnection, sql: String) -> Result<u64> {

@@ -6,11 +6,13 @@ use catalog::store::erasures::{OptOuts, PART, Salt};
 use catalog::store::pg::fault;
 use catalog::{Fault, Result};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 use transforms::functions::{email_canonical, email_is_alias, phone_e164};
 use uuid::Uuid;
 
-use super::shape::{SHAPES, Shape};
+use super::shape::{KINDS, SHAPES, Shape};
 use super::words::Words;
 
 /// Rounds after which a search ends in any case: each follows one tie more.
@@ -106,15 +108,24 @@ impl Person {
         }
     }
 
+    /// A statement over [conditions](Shape::condition) with the person's values as its parameters.
+    pub(super) fn query(&self, sql: String) -> Query<'static, Postgres, PgArguments> {
+        KINDS.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, kind| query.bind(self.values(kind)))
+    }
+
+    /// What such a statement gives, each row of one JSON value.
+    pub(super) async fn rows(&self, connection: &mut PgConnection, sql: String) -> Result<Vec<Value>> {
+        let rows = self.query(sql).fetch_all(connection).await.map_err(|e| fault(WHAT, e))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     async fn look(&mut self, connection: &mut PgConnection, shape: &Shape) -> Result<()> {
         let condition = shape.condition(&|kind| self.values(kind))?;
         if condition == "false" {
             return Ok(());
         }
         let sql = format!("select to_jsonb(t) from core.\"{}\" t where {condition}", shape.dataset);
-        let rows: Vec<Value> =
-            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(connection).await.map_err(|e| fault(WHAT, e))?;
-        for row in &rows {
+        for row in &self.rows(connection, sql).await? {
             let text = |name: &String| row[name].as_str().map(str::to_owned);
             let known = |names: &[String]| names.iter().filter_map(text).collect::<Vec<_>>();
             self.emails.extend(known(&shape.own).iter().chain(&known(&shape.aliases)).map(|e| e.to_lowercase()));

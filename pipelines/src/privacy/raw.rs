@@ -11,13 +11,13 @@ use sqlx::{PgConnection, Row};
 
 use super::load::leaves;
 use super::person::Person;
-use super::words::Words;
+use super::words::{ERASED, Words};
 
 /// A vendor's id shorter than this says too little: a number of guests would be one.
 const SHORTEST_ID: usize = 4;
 const WHAT: &str = "cannot look through the deliveries";
 
-/// Whether a body is about the person.
+/// What in bodies is about the person.
 struct Look {
     words: Words,
     /// Vendor's ids by connection.
@@ -36,14 +36,38 @@ impl Look {
         Self { words: person.words(), ids: ids.filter(|(_, id)| id.len() >= SHORTEST_ID).collect() }
     }
 
-    fn finds(&self, connection: Option<&str>, body: &[u8]) -> bool {
+    /// What of a body is the person's: all of it, when a value in it says that it is about them; of one that only mentions
+    /// them the texts that do so, since the rest is somebody else's.
+    fn of(&self, connection: Option<&str>, body: &[u8]) -> Option<Value> {
         let text = String::from_utf8_lossy(body);
-        let Ok(json) = serde_json::from_str::<Value>(&text) else { return self.words.is_in(&text) };
+        let Ok(json) = serde_json::from_str::<Value>(&text) else {
+            return self.words.is_in(&text).then(|| Value::from(text.into_owned()));
+        };
         let known = |id: &str| {
             self.ids.contains(&(String::new(), id.to_owned()))
                 || connection.is_some_and(|c| self.ids.contains(&(c.to_owned(), id.to_owned())))
         };
-        numbers(&json, &|n| known(n)) || leaves(&json, &|text| known(text) || self.words.is_in(text))
+        let whole = |text: &str| self.words.replace(text).is_some_and(|rest| rest.trim() == ERASED);
+        if numbers(&json, &|n| known(n)) || leaves(&json, &|text| known(text) || whole(text)) {
+            return Some(json);
+        }
+        let mut mentions = Vec::new();
+        texts(&json, &mut |text| {
+            if self.words.is_in(text) {
+                mentions.push(text.to_owned());
+            }
+        });
+        (!mentions.is_empty()).then(|| serde_json::json!({ "mentions": mentions }))
+    }
+}
+
+/// Hands over every text of a document.
+fn texts(value: &Value, see: &mut dyn FnMut(&str)) {
+    match value {
+        Value::String(text) => see(text),
+        Value::Array(items) => items.iter().for_each(|v| texts(v, see)),
+        Value::Object(fields) => fields.values().for_each(|v| texts(v, see)),
+        _ => {}
     }
 }
 
@@ -77,10 +101,10 @@ pub(super) async fn deliveries(connection: &mut PgConnection, person: &Person) -
     let mut found = Vec::new();
     while let Some(row) = rows.try_next().await.map_err(|e| fault(WHAT, e))? {
         let (connection, body): (String, Vec<u8>) = (row.get("connection"), row.get("body"));
-        if look.finds(Some(&connection), &body) {
+        if let Some(told) = look.of(Some(&connection), &body) {
             let shown = serde_json::json!({
                 "id": row.get::<i64, _>("id"), "connector": row.get::<String, _>("connector"), "connection": connection,
-                "event": row.get::<String, _>("event"), "body": readable(&body),
+                "event": row.get::<String, _>("event"), "body": told,
                 "received_at": row.get::<chrono::DateTime<chrono::Utc>, _>("received_at"),
             });
             let waiting = row.get::<&str, _>("state") == "received";
@@ -101,8 +125,9 @@ pub(super) async fn answers(connection: &mut PgConnection, person: &Person) -> R
     while let Some(row) = rows.try_next().await.map_err(|e| fault("cannot look through the answers", e))? {
         let body: Vec<u8> = row.get("body");
         let text = String::from_utf8_lossy(&body);
-        if contacts.iter().any(|id| text.contains(id.as_str())) || look.finds(None, &body) {
-            found.push(Found { id: (0, row.get("id")), shown: readable(&body), waiting: false, body });
+        let theirs = contacts.iter().any(|id| text.contains(id.as_str()));
+        if let Some(shown) = if theirs { Some(readable(&body)) } else { look.of(None, &body) } {
+            found.push(Found { id: (0, row.get("id")), shown, waiting: false, body });
         }
     }
     Ok(found)

@@ -7,8 +7,18 @@ use arrow::compute::{cast, filter_record_batch, not, nullif};
 use arrow::datatypes::DataType;
 use catalog::store::erasures::PART;
 use catalog::{Dataset, Kind, Result, datasets};
-use sinks::postgres::{literal, quote};
+use sinks::postgres::quote;
 use transforms::functions::{email_canonical, email_is_alias};
+
+/// The kinds of values that say who somebody is. The place of one is the number of its parameter in a
+/// [`condition`](Shape::condition), counted from 1.
+pub(super) const KINDS: [&str; 8] = ["email", "phone", "vendor", "booking", "guest", "stay", "lead", "person"];
+
+/// The parameter that holds the values of a kind.
+fn parameter(kind: &str) -> String {
+    // Every kind is in the list; one that is not would name a parameter that nobody binds, and the server says so.
+    format!("${}", KINDS.iter().position(|k| *k == kind).map_or(0, |at| at + 1))
+}
 
 /// Tells whether a canonical value of a kind is the person's.
 pub(super) type Who<'a> = &'a dyn Fn(&str, &str) -> bool;
@@ -110,17 +120,17 @@ impl Shape {
         !self.own.is_empty() || !self.links.is_empty()
     }
 
-    /// SQL over the alias `t` that finds a person's rows in the table, deleted ones too.
+    /// SQL over the alias `t` that finds a person's rows in the table, deleted ones too. The values themselves are parameters,
+    /// in the order of [`KINDS`]: statements are logged, here and by the server, and their parameters are not.
     pub(super) fn condition(&self, values: &dyn Fn(&str) -> Vec<String>) -> Result<String> {
-        let list = |values: Vec<String>| values.iter().map(|v| literal(v)).collect::<Vec<_>>().join(", ");
+        let has = |kind: &str| !values(kind).is_empty();
         let mut any = Vec::new();
-        let (emails, phones) = (values("email"), values("phone"));
-        if !emails.is_empty() {
+        if has("email") {
             for column in self.own.iter().chain(&self.aliases) {
-                any.push(format!("lower(t.{}) in ({})", quote(column)?, list(emails.clone())));
+                any.push(format!("lower(t.{}) = any({})", quote(column)?, parameter("email")));
             }
         }
-        if !phones.is_empty() {
+        if has("phone") {
             let mut none = Vec::new();
             for column in &self.own {
                 none.push(match &self.alias_flag {
@@ -129,16 +139,15 @@ impl Shape {
                 });
             }
             for column in &self.phones {
-                let mut all = vec![format!("t.{} in ({})", quote(column)?, list(phones.clone()))];
+                let mut all = vec![format!("t.{} = any({})", quote(column)?, parameter("phone"))];
                 all.extend(none.iter().cloned());
                 any.push(format!("({})", all.join(" and ")));
             }
         }
         for (kind, columns) in &self.links {
-            let known = values(kind);
-            if !known.is_empty() {
+            if has(kind) {
                 let columns = columns.iter().map(|c| Ok(format!("t.{}", quote(c)?))).collect::<Result<Vec<_>>>()?;
-                any.push(format!("concat_ws(chr(31), {}) in ({})", columns.join(", "), list(known)));
+                any.push(format!("concat_ws(chr(31), {}) = any({})", columns.join(", "), parameter(kind)));
             }
         }
         Ok(if any.is_empty() { "false".to_owned() } else { format!("({})", any.join(" or ")) })

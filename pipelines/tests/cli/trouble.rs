@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use super::{Home, PROPFLOW, ResMan};
 
 /// `propflow db`: a private server that can be stopped and started again.
-struct Database {
+pub(super) struct Database {
     child: Child,
-    url: String,
+    pub(super) url: String,
 }
 
 impl Database {
-    fn start(home: &Home) -> Self {
+    pub(super) fn start(home: &Home) -> Self {
         let mut command = home.command(&["db"]);
         let mut child = command.env_remove("DATABASE_URL").stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -22,7 +22,7 @@ impl Database {
         Self { child, url }
     }
 
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
         self.child.wait().unwrap();
     }
@@ -37,7 +37,7 @@ fn first_slice(home: &Home, child: &mut Child) {
     }
 }
 
-fn said(output: &Output) -> String {
+pub(super) fn said(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!text.contains("panicked"), "{text}");
     text
@@ -148,7 +148,10 @@ fn a_setting_that_does_not_exist_is_named_with_the_one_that_was_meant() {
     for (settings, words) in [
         ("pathh = \"feed.xml\"", ["pathh`", "`path`"]),
         ("path = 7", ["path", "string"]),
-        ("path = \"x.xml\"\ncheckpoint_rows = \"many\"", ["`source.settings`", "many"]),
+        (
+            "path = \"x.xml\"\ncheckpoint_rows = \"many\"",
+            ["`source.settings.checkpoint_rows`", "a whole number from 0 on, not a string"],
+        ),
         ("path = \"x.xml\"\nlimits = { calls_per_second = 5 }", ["calls_per_second", "`calls_per_sec`"]),
     ] {
         home.write("specs/feed.toml", &spec(settings));

@@ -54,6 +54,11 @@ impl Lake {
         Ok(Self { store: Store::open(root)? })
     }
 
+    /// Whether its folder is there. A prefix of a bucket is as soon as the bucket is, which listing it tells.
+    pub fn is_there(&self) -> bool {
+        self.store.root().is_none_or(Path::is_dir)
+    }
+
     /// Every data file, in the order of their paths. A lake that is not there has none.
     ///
     /// # Errors

@@ -15,13 +15,12 @@ mod tables;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use async_trait::async_trait;
 use catalog::slice::Scope;
-use catalog::store::pg::fault;
+use catalog::store::pg::{connect_one, fault};
 use catalog::store::runs::commit_slice;
 use catalog::{Component, Dataset, Env, Fault, Kind, Result, SecretRef, Slice, SliceId, WriteMode};
 use schemars::JsonSchema;
@@ -38,8 +37,6 @@ pub use self::serving::{create_views, migrate};
 use self::table::{Load, Table};
 use crate::{Abilities, Kept, Receipt, Sink, Target, rows};
 
-/// How long a server may take to answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows held in memory before they go to the server, over all tables, in bytes of Arrow.
 const BUFFER_BYTES: usize = 16 << 20;
 /// Bytes handed to the connection at once.
@@ -189,12 +186,7 @@ impl PostgresSink {
 
     /// A connection besides the pool's: one whose loss is known at once, and whose end ends its transaction.
     async fn connect(&self) -> Result<PgConnection> {
-        let options = self.pool.connect_options();
-        match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await {
-            Ok(connection) => connection.map_err(|e| fault("cannot connect to PostgreSQL", e)),
-            Err(_) => Err(Fault::remote("cannot connect to PostgreSQL: no answer")
-                .hint("Check that the server runs and that the address is right.")),
-        }
+        connect_one(&self.pool.connect_options()).await
     }
 
     /// The sink's own connection, out of a transaction or in one.

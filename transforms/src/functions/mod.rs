@@ -6,6 +6,7 @@
 mod channels;
 mod dates;
 mod email;
+mod feeling;
 mod json;
 mod money;
 mod name;
@@ -35,11 +36,21 @@ pub use text::{flag, snake, stable_id};
 
 /// Every function that propflow adds to SQL, beside those of `datafusion-functions-json`.
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
-    [text::all(), money::all(), dates::all(), phone::all(), email::all(), name::all(), json::all(), channels::all()]
-        .into_iter()
-        .flatten()
-        .map(|f| Arc::new(ScalarUDF::new_from_impl(f)))
-        .collect()
+    [
+        text::all(),
+        money::all(),
+        dates::all(),
+        phone::all(),
+        email::all(),
+        name::all(),
+        json::all(),
+        channels::all(),
+        feeling::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|f| Arc::new(ScalarUDF::new_from_impl(f)))
+    .collect()
 }
 
 /// How many arguments a function takes.
