@@ -18,7 +18,7 @@ use transforms::text::{Conversation, Embedded, Enricher, Enrichment, Message, Ro
 use uuid::Uuid;
 
 use super::model::Contact;
-use super::service::Interaction;
+use super::said::Interaction;
 use super::store;
 
 const WHAT: &str = "cannot enrich contacts";

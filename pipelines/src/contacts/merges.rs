@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use super::identity;
 use super::model::{Contact, Status, Strategy};
-use super::service::{Answer, Contacts, Trouble, Work};
+use super::service::{Answer, Contacts, Trouble};
 use super::store::{self, Deed};
+use super::work::Work;
 
 /// Two contacts that are, or may be, one person.
 #[derive(Debug, Clone, FromRow, Serialize)]

@@ -2,23 +2,24 @@
 
 use std::sync::Arc;
 
-use catalog::store::outbox::{self, New};
+use catalog::store::audit;
 use catalog::store::pg::fault;
-use catalog::store::{audit, events};
 use catalog::{Clock, Fault, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sinks::resman::document::{Event, EventKind, Lead, Person};
+use sinks::resman::document::{Event, EventKind, Lead};
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use transforms::matching::Decision;
 use uuid::Uuid;
 
 use super::identity::{self, Rules};
-use super::model::{Clean, Contact, LONGEST_TEXT, Patch, Source, Status, Strategy, clean};
+use super::model::{Clean, Contact, Patch, Source, Status, Strategy, clean};
+pub use super::said::Interaction;
 use super::store::{self, Deed};
-use super::{enrichment, merges};
+pub(super) use super::work::{Work, carried, sent};
+use super::{enrichment, merges, said};
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +82,7 @@ pub struct Contacts {
     pub lost_reason: String,
     /// The lost reason of a lead that is a duplicate of another.
     pub duplicate_reason: String,
-    gate: Arc<Semaphore>,
+    pub(super) gate: Arc<Semaphore>,
 }
 
 /// Changes under way at once. More of them would only wait for each other in the database, and take connections from
@@ -97,23 +98,6 @@ pub struct NewContact {
     pub patch: Patch,
     /// What they said first.
     pub interaction: Option<Interaction>,
-}
-
-/// Something that was said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interaction {
-    /// `chat`, `email`, `phone`, `text`, `tour` or `note`.
-    pub kind: String,
-    /// `in` from the person, `out` to them.
-    pub direction: String,
-    /// When.
-    pub at: DateTime<Utc>,
-    /// The words.
-    pub message: Option<String>,
-    /// The conversation that it is part of.
-    pub conversation_id: Option<String>,
-    /// The sender's id of it; the same id twice is one.
-    pub external_id: Option<String>,
 }
 
 /// What became of a new contact.
@@ -186,141 +170,6 @@ impl OptOut {
     }
 }
 
-/// A transaction under way, with what it will announce and send.
-pub(super) struct Work<'a> {
-    pub(super) service: &'a Contacts,
-    pub(super) tx: sqlx::Transaction<'static, sqlx::Postgres>,
-    pub(super) now: DateTime<Utc>,
-    pub(super) events: Vec<events::Event>,
-    pub(super) messages: Vec<i64>,
-    _turn: OwnedSemaphorePermit,
-}
-
-impl Work<'_> {
-    /// Saves a change, with its event.
-    pub(super) async fn change(
-        &mut self,
-        before: Option<&Contact>,
-        after: &mut Contact,
-        deed: &Deed<'_>,
-    ) -> Result<bool> {
-        let changed = store::changed(before, after);
-        let moved = store::change(&mut self.tx, before, after, deed).await?;
-        if moved {
-            self.events.push(store::event(if before.is_none() { "created" } else { "updated" }, after, &changed));
-        }
-        identity::index(&mut self.tx, after, &self.service.region).await?;
-        Ok(moved)
-    }
-
-    /// Puts a lead message into the outbox, if ResMan can take it: it knows nobody without both names.
-    pub(super) async fn send(
-        &mut self,
-        contact: &mut Contact,
-        kind: &str,
-        event: Option<Event>,
-        lead: Lead,
-    ) -> Result<()> {
-        if contact.first_name.is_empty() || contact.last_name.is_empty() {
-            return Ok(());
-        }
-        let counterpart = store::counterparts(&mut self.tx, contact.id).await?.into_iter().next();
-        let lead = Lead {
-            property_id: contact.property_id.clone(),
-            prospect_id: lead.prospect_id.or_else(|| counterpart.as_ref().map(|c| c.prospect_id.clone())),
-            person_id: lead.person_id.or_else(|| counterpart.and_then(|c| c.person_id)),
-            person: Person {
-                first_name: contact.first_name.clone(),
-                last_name: contact.last_name.clone(),
-                email: contact.email.clone(),
-                phone: contact.phone.clone(),
-                ..Person::default()
-            },
-            event,
-            ..lead
-        };
-        if !contact.pushed.is_object() {
-            contact.pushed = json!({});
-        }
-        for field in carried(kind) {
-            if let Some(value) = sent(&lead, kind, field) {
-                match contact.pushed[*field].as_array_mut() {
-                    Some(list) => list.push(json!(value)),
-                    None => contact.pushed[*field] = json!([value]),
-                }
-            }
-        }
-        let payload = serde_json::to_value(&lead).map_err(|e| Fault::us("a lead has no JSON form").because(e))?;
-        let message = New {
-            courier: "resman".to_owned(),
-            connection: self.service.connection.clone(),
-            lane: contact.id.to_string(),
-            kind: kind.to_owned(),
-            payload,
-            // Each is one of a kind: what has to be said again, for instance because a person has decided so, is no repetition.
-            dedupe_key: format!("contact/{}/{kind}/{}", contact.id, Uuid::now_v7()),
-            run_after: self.now,
-        };
-        self.messages.extend(outbox::put(&mut self.tx, &message, self.now).await?);
-        Ok(())
-    }
-
-    /// Creates or updates the lead, whichever ResMan needs.
-    pub(super) async fn send_person(&mut self, contact: &mut Contact, event: Option<Event>) -> Result<()> {
-        let known =
-            !store::counterparts(&mut self.tx, contact.id).await?.is_empty() || self.created(contact.id).await?;
-        if known {
-            self.send(contact, "lead_update", None, Lead::default()).await?;
-            if event.is_some() {
-                self.send(contact, "lead_event", event, Lead::default()).await?;
-            }
-            return Ok(());
-        }
-        self.send(contact, "lead_create", event, Lead::default()).await
-    }
-
-    async fn created(&mut self, id: Uuid) -> Result<bool> {
-        sqlx::query_scalar(
-            "select exists (select from sync.outbox where lane = $1 and kind = 'lead_create' and state in ('waiting', 'delivered'))",
-        )
-        .bind(id.to_string())
-        .fetch_one(&mut *self.tx)
-        .await
-        .map_err(|e| fault("cannot read the outbox", e))
-    }
-
-    /// Commits, with the events last: their lock is short.
-    pub(super) async fn commit(mut self) -> Result<Vec<i64>> {
-        if !self.events.is_empty() {
-            events::append(&mut self.tx, &self.events, self.now).await?;
-        }
-        self.tx.commit().await.map_err(|e| fault("cannot commit a change of contacts", e))?;
-        Ok(self.messages)
-    }
-}
-
-/// The shared fields that a kind of message brings to ResMan.
-pub(super) fn carried(kind: &str) -> &'static [&'static str] {
-    match kind {
-        "lead_create" => &["first_name", "last_name", "email", "phone", "status"],
-        "lead_update" => &["first_name", "last_name", "email", "phone"],
-        "lead_lost" | "lead_reactivate" => &["status"],
-        _ => &[],
-    }
-}
-
-/// The value of a shared field that a message brings.
-pub(super) fn sent(lead: &Lead, kind: &str, field: &str) -> Option<String> {
-    match field {
-        "first_name" => Some(lead.person.first_name.clone()),
-        "last_name" => Some(lead.person.last_name.clone()),
-        "email" => lead.person.email.clone(),
-        "phone" => lead.person.phone.clone(),
-        "status" => Some(if kind == "lead_lost" { "lost" } else { "prospect" }.to_owned()),
-        _ => None,
-    }
-}
-
 impl Contacts {
     /// The service with ResMan's usual names.
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>) -> Self {
@@ -333,13 +182,6 @@ impl Contacts {
             duplicate_reason: "Inactive (Lack of Response)".to_owned(),
             gate: Arc::new(Semaphore::new(AT_ONCE)),
         }
-    }
-
-    pub(super) async fn begin(&self) -> Result<Work<'_>> {
-        let turn = self.gate.clone().acquire_owned().await;
-        let turn = turn.map_err(|e| Fault::us("the gate of contacts is closed").because(e))?;
-        let tx = self.pool.begin().await.map_err(|e| fault("cannot begin a change of contacts", e))?;
-        Ok(Work { service: self, tx, now: self.clock.now(), events: Vec::new(), messages: Vec::new(), _turn: turn })
     }
 
     pub(super) fn checked(&self, patch: &Patch) -> Answer<Clean> {
@@ -359,7 +201,7 @@ impl Contacts {
         if !["first_name", "last_name", "email", "phone"].iter().any(|f| clean.values.contains_key(f)) {
             return Err(Trouble::refused("a contact needs a name, an e-mail address or a phone number"));
         }
-        check_interaction(new.interaction.as_ref())?;
+        said::check(new.interaction.as_ref())?;
         let mut work = self.begin().await?;
         let now = work.now;
         let mut fresh = blank(&new.property_id, source, work.now);
@@ -370,14 +212,14 @@ impl Contacts {
         let rules = identity::rules(&mut work.tx, &new.property_id).await?;
         let found = identity::candidates(&mut work.tx, &fresh, &rules.profile, &self.region).await?;
         let best = found.into_iter().next();
-        let event = new.interaction.as_ref().map(happened);
+        let event = new.interaction.as_ref().map(said::happened);
         let deed = Deed { source: source.as_str(), actor, action: "contact_create", rule: "new", at: work.now };
         let created = match best {
             Some(known) if known.decision == Decision::Merge => {
                 let before = store::lock(&mut work.tx, known.contact.id).await?;
                 let mut after = before.clone();
                 enrich(&mut after, &clean, &new.patch, source, rules.strategy, work.now);
-                record_interaction(&mut work, &mut after, new.interaction.as_ref()).await?;
+                said::record(&mut work, &mut after, new.interaction.as_ref()).await?;
                 let deed = Deed { action: "contact_match", rule: "matched", ..deed };
                 work.change(Some(&before), &mut after, &deed).await?;
                 let person = ["first_name", "last_name", "email", "phone"];
@@ -402,9 +244,9 @@ impl Contacts {
                 }
             }
             other => {
-                record_interaction(&mut work, &mut fresh, None).await?;
+                said::record(&mut work, &mut fresh, None).await?;
                 work.change(None, &mut fresh, &deed).await?;
-                record_interaction(&mut work, &mut fresh, new.interaction.as_ref()).await?;
+                said::record(&mut work, &mut fresh, new.interaction.as_ref()).await?;
                 work.send_person(&mut fresh, event).await?;
                 store::save(&mut work.tx, &fresh).await?;
                 if let Some(maybe) = &other {
@@ -487,7 +329,7 @@ impl Contacts {
             work.send_person(after, None).await?;
         }
         if let Some(notes) = notes {
-            let event = note(work.now, notes);
+            let event = said::note(work.now, notes);
             work.send(after, "lead_event", Some(event), Lead::default()).await?;
         }
         let at = work.now;
@@ -518,7 +360,7 @@ impl Contacts {
         let moved = work.change(Some(&before), &mut after, &deed).await?;
         if moved {
             let text = format!("Opted out of {}.", opted(&after));
-            let event = note(work.now, text);
+            let event = said::note(work.now, text);
             work.send(&mut after, "lead_event", Some(event), Lead::default()).await?;
             store::save(&mut work.tx, &after).await?;
         }
@@ -552,17 +394,17 @@ impl Contacts {
     /// # Errors
     /// When there is no such contact.
     pub async fn interact(&self, id: Uuid, interaction: &Interaction, source: Source, actor: &str) -> Answer<Changed> {
-        check_interaction(Some(interaction))?;
+        said::check(Some(interaction))?;
         let mut work = self.begin().await?;
         let before = self.locked(&mut work.tx, id).await?;
         let mut after = before.clone();
-        let new = record_interaction(&mut work, &mut after, Some(interaction)).await?;
+        let new = said::record(&mut work, &mut after, Some(interaction)).await?;
         if new {
             let deed =
                 Deed { source: source.as_str(), actor, action: "contact_interaction", rule: "asked", at: work.now };
             work.change(Some(&before), &mut after, &deed).await?;
             work.events.push(store::event("interaction", &after, &[]));
-            work.send(&mut after, "lead_event", Some(happened(interaction)), Lead::default()).await?;
+            work.send(&mut after, "lead_event", Some(said::happened(interaction)), Lead::default()).await?;
             store::save(&mut work.tx, &after).await?;
         }
         let messages = work.commit().await?;
@@ -703,63 +545,6 @@ fn preferences(contact: &mut Contact, patch: &Patch) {
     if given.opt_out == Some(true) {
         OptOut::All.apply(contact);
     }
-}
-
-fn check_interaction(interaction: Option<&Interaction>) -> Answer<()> {
-    let Some(i) = interaction else { return Ok(()) };
-    if !["chat", "email", "phone", "text", "tour", "note"].contains(&i.kind.as_str()) {
-        return Err(Trouble::refused("the interaction's `type` is not one of chat, email, phone, text, tour, note"));
-    }
-    if i.message.as_deref().is_some_and(|m| m.chars().count() > LONGEST_TEXT) {
-        return Err(Trouble::refused(format!("the interaction's `message` is longer than {LONGEST_TEXT} characters")));
-    }
-    Ok(())
-}
-
-/// Writes an interaction down and counts it. Says whether it was new.
-async fn record_interaction(work: &mut Work<'_>, contact: &mut Contact, i: Option<&Interaction>) -> Result<bool> {
-    let Some(i) = i else { return Ok(false) };
-    let added = sqlx::query(
-        "insert into sync.interactions (id, contact_id, conversation_id, external_id, kind, direction, message, at, created_at) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (contact_id, external_id) do nothing",
-    )
-    .bind(Uuid::now_v7())
-    .bind(contact.id)
-    .bind(&i.conversation_id)
-    .bind(&i.external_id)
-    .bind(&i.kind)
-    .bind(&i.direction)
-    .bind(i.message.as_deref().map(|m| m.replace('\0', "")))
-    .bind(i.at)
-    .bind(work.now)
-    .execute(&mut *work.tx)
-    .await
-    .map_err(|e| fault("cannot write an interaction", e))?
-    .rows_affected();
-    if added == 1 {
-        contact.interaction_count += 1;
-        contact.last_interaction = contact.last_interaction.max(Some(i.at));
-    }
-    Ok(added == 1)
-}
-
-/// An interaction as ResMan logs it.
-fn happened(i: &Interaction) -> Event {
-    let kind = match (i.kind.as_str(), i.direction.as_str()) {
-        ("email", "out") => EventKind::EmailSent,
-        ("email", _) => EventKind::EmailReceived,
-        ("phone", "out") => EventKind::CallMade,
-        ("phone", _) => EventKind::CallReceived,
-        ("text", "out") => EventKind::TextSent,
-        ("text", _) => EventKind::TextReceived,
-        ("note", _) => EventKind::Note,
-        _ => EventKind::Chat,
-    };
-    Event { kind, at: i.at, reason: None, comments: i.message.clone(), agent_id: None, event_id: None }
-}
-
-fn note(at: DateTime<Utc>, text: String) -> Event {
-    Event { kind: EventKind::Note, at, reason: None, comments: Some(text), agent_id: None, event_id: None }
 }
 
 fn opted(contact: &Contact) -> String {
