@@ -1,7 +1,4 @@
-//! Contacts: taking people in, finding them, changing them, what they want no more of.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! Contacts: taking people in, finding them, changing them.
 
 use axum::extract::State;
 use catalog::Fault;
@@ -10,21 +7,19 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Service;
 use super::api::{Access, Endpoint, Scope};
 use super::caller::{Caller, Role};
+use super::carry::carry;
 use super::error::{Kind, Problem, Result};
 use super::extract::{Json, Path, Query};
 use super::paging::{Page, limit, place};
 use crate::contacts::find::{self, Wanted};
 use crate::contacts::inbound::Told;
 use crate::contacts::model::{self, Contact, Patch, Source};
-use crate::contacts::service::{Interaction, NewContact, OptOut, Trouble};
-use crate::outbox;
+use crate::contacts::service::{Interaction, NewContact, Trouble};
 
 /// Who changes contacts.
 pub(super) const WRITERS: Access = Access::Roles(&[Role::Chatbot, Role::Operator, Role::Staff]);
@@ -33,15 +28,6 @@ pub(super) const READERS: Access = Access::Roles(&[Role::Chatbot, Role::Operator
 /// Who decides what a machine must not.
 pub(super) const TEAM: Access = Access::Roles(&[Role::Operator, Role::Staff]);
 
-/// Changes that are carried to ResMan at once, at a time; each holds a connection to the database. The rest is left to the
-/// outbox's worker, which hears of it with the commit.
-const CARRIED_AT_ONCE: usize = 3;
-/// Changes that wait for that.
-const QUEUED: usize = 512;
-/// Messages of one contact that are carried in a row.
-const CARRIED: usize = 20;
-/// How long one is carried before it is left to the worker.
-const CARRY: Duration = Duration::from_secs(60);
 /// How far a sender's clock may be ahead.
 const AHEAD: TimeDelta = TimeDelta::days(1);
 
@@ -61,44 +47,6 @@ impl From<Trouble> for Problem {
             Trouble::Failed(fault) => fault.into(),
         }
     }
-}
-
-/// Room for the changes that are carried at once, and for those that wait for it.
-#[derive(Debug, Clone)]
-pub(super) struct Haste {
-    room: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
-}
-
-impl Default for Haste {
-    fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(CARRIED_AT_ONCE)), queue: Arc::new(Semaphore::new(QUEUED)) }
-    }
-}
-
-/// Has what is due for a contact carried to ResMan now, behind the answer's back.
-pub(super) fn carry(service: &Service, contact: Uuid) {
-    let Ok(place) = service.haste.queue.clone().try_acquire_owned() else { return };
-    let service = service.clone();
-    tokio::spawn(async move {
-        let Ok(_permit) = service.haste.room.clone().acquire_owned().await else { return };
-        drop(place);
-        let pool = &service.database.pool;
-        // Looked for anew behind each one: what was put there meanwhile found the lane occupied, and was left to us.
-        let work = async || -> catalog::Result<()> {
-            for _ in 0..CARRIED {
-                let Some(message) = find::due(pool, contact, service.app.clock.now()).await? else { break };
-                // A worker may have been faster; it goes on with the lane then.
-                if !outbox::attempt(pool, &service.couriers, Some(message)).await? {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        if let Ok(Err(fault)) = timeout(CARRY, work()).await {
-            tracing::warn!(error = fault.chain(), "a change could not be carried at once");
-        }
-    });
 }
 
 /// Text of a request that can be stored and is not endless.
@@ -524,6 +472,12 @@ pub(super) struct ChangeData {
     notes: Option<String>,
 }
 
+impl From<Preferences> for ChangeData {
+    fn from(preferences: Preferences) -> Self {
+        Self { preferences: Some(preferences), ..Self::default() }
+    }
+}
+
 /// A change of a contact.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -626,93 +580,7 @@ pub(super) async fn update(
     Ok(Json(contact.into()))
 }
 
-pub(super) fn preferences_about() -> Endpoint {
-    Endpoint::put("/api/resman/contacts/{id}/preferences", WRITERS, Scope::Own)
-        .about("Sets how a person wants to be reached.")
-        .part("id", "The contact's id")
-        .repeatable()
-        .body::<Preferences>()
-        .answers::<Shown>(200, "The contact as it is now")
-        .problems(&[400, 404, 413, 415, 422])
-}
-
-pub(super) async fn preferences(
-    State(service): State<Service>,
-    Path(id): Path<Uuid>,
-    caller: Caller,
-    Json(body): Json<Preferences>,
-) -> Result<Json<Shown>> {
-    let data = ChangeData { preferences: Some(body), ..ChangeData::default() };
-    Ok(Json(change(&service, &caller, id, data, by(&caller), None).await?.into()))
-}
-
 /// On whose behalf a key speaks: the team's, or the chatbot's.
 pub(super) fn by(caller: &Caller) -> Source {
     if caller.is_any(&[Role::Staff, Role::Operator]) { Source::Manual } else { Source::Chatbot }
-}
-
-/// What a person wants no more of.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "OptOut")]
-pub(super) struct OptOutBody {
-    /// `email`, `phone`, `text` or `all`.
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-pub(super) fn opt_out_about() -> Endpoint {
-    Endpoint::post("/api/resman/contacts/{id}/opt-out", WRITERS, Scope::Own)
-        .about("Notes what a person wants no more of. It only ever widens.")
-        .part("id", "The contact's id")
-        .repeatable()
-        .body::<OptOutBody>()
-        .answers::<Shown>(200, "The contact as it is now")
-        .problems(&[400, 404, 413, 415, 422])
-}
-
-pub(super) async fn opt_out(
-    State(service): State<Service>,
-    Path(id): Path<Uuid>,
-    caller: Caller,
-    Json(body): Json<OptOutBody>,
-) -> Result<Json<Shown>> {
-    seen(&service, &caller, id).await?;
-    let what = OptOut::parse(&body.kind)?;
-    let changed = service.contacts.opt_out(id, what, by(&caller), &caller.name).await?;
-    carry(&service, changed.contact.id);
-    Ok(Json(changed.contact.into()))
-}
-
-/// What a person has agreed to again.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "OptIn")]
-pub(super) struct OptInBody {
-    /// `email`, `phone`, `text` or `all`.
-    #[serde(rename = "type")]
-    kind: String,
-    /// How they agreed; it stays on record.
-    reason: String,
-}
-
-pub(super) fn opt_in_about() -> Endpoint {
-    Endpoint::post("/api/resman/contacts/{id}/opt-in", TEAM, Scope::Own)
-        .about("Takes opt-outs back, with a reason that stays on record.")
-        .part("id", "The contact's id")
-        .repeatable()
-        .body::<OptInBody>()
-        .answers::<Shown>(200, "The contact as it is now")
-        .problems(&[400, 404, 413, 415, 422])
-}
-
-pub(super) async fn opt_in(
-    State(service): State<Service>,
-    Path(id): Path<Uuid>,
-    caller: Caller,
-    Json(body): Json<OptInBody>,
-) -> Result<Json<Shown>> {
-    seen(&service, &caller, id).await?;
-    let (what, reason) = (OptOut::parse(&body.kind)?, text("reason", &body.reason, 1000)?);
-    Ok(Json(service.contacts.opt_in(id, what, &reason, &caller.name).await?.contact.into()))
 }
