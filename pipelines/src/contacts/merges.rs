@@ -201,7 +201,7 @@ impl Contacts {
         actor: &str,
     ) -> Answer<(Merge, Contact)> {
         if primary == secondary {
-            return Err(Trouble::refused("a contact cannot be merged with itself"));
+            return Err(Trouble::refused("a contact cannot be merged with itself").map_hint("Name two contacts."));
         }
         let mut work = self.begin().await?;
         // Always in one order, so that two merges of the same records cannot wait for each other.
@@ -209,11 +209,13 @@ impl Contacts {
         let a = self.locked(&mut work.tx, first).await?;
         let b = self.locked(&mut work.tx, second).await?;
         if a.id == b.id {
-            return Err(Trouble::refused("both are one contact already"));
+            return Err(Trouble::refused("both are one contact already")
+                .map_hint("One of them was merged into the other, straight or by way of a third: there is nothing to do."));
         }
         let (keep, spare) = if first == primary { (a, b) } else { (b, a) };
         if keep.property_id != spare.property_id {
-            return Err(Trouble::refused("contacts of two properties are two leads in ResMan and stay two"));
+            return Err(Trouble::refused("contacts of two properties are two leads in ResMan and stay two")
+                .map_hint("Name two contacts of one property."));
         }
         let strategy = identity::rules(&mut work.tx, &keep.property_id).await?.strategy;
         let mut after = keep.clone();
@@ -358,7 +360,8 @@ impl Trouble {
 }
 
 fn decided(id: Uuid) -> Trouble {
-    Trouble::Stale(Fault::user(format!("merge `{id}` is decided already")))
+    let fault = Fault::user(format!("merge `{id}` is decided already"));
+    Trouble::Stale(fault.hint("`GET /api/resman/merges/pending` lists those that wait; `undo` takes back one that was made."))
 }
 
 /// Field by field the value that is worth more.

@@ -1,7 +1,7 @@
 //! What was said, as contacts keep it and as ResMan logs it.
 
-use catalog::Result;
 use catalog::store::pg::fault;
+use catalog::{Fault, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sinks::resman::document::{Event, EventKind};
@@ -31,10 +31,16 @@ pub struct Interaction {
 pub(super) fn check(interaction: Option<&Interaction>) -> Answer<()> {
     let Some(i) = interaction else { return Ok(()) };
     if !["chat", "email", "phone", "text", "tour", "note"].contains(&i.kind.as_str()) {
-        return Err(Trouble::refused("the interaction's `type` is not one of chat, email, phone, text, tour, note"));
+        return Err(Trouble::Refused(
+            Fault::user("the interaction's `type` is not a word that is known")
+                .hint("Use one of chat, email, phone, text, tour, note."),
+        ));
     }
     if i.message.as_deref().is_some_and(|m| m.chars().count() > LONGEST_TEXT) {
-        return Err(Trouble::refused(format!("the interaction's `message` is longer than {LONGEST_TEXT} characters")));
+        return Err(Trouble::Refused(
+            Fault::user(format!("the interaction's `message` is longer than {LONGEST_TEXT} characters"))
+                .hint("Send it in several interactions."),
+        ));
     }
     Ok(())
 }

@@ -184,6 +184,30 @@ impl Contacts {
         }
     }
 
+    /// The same for one property: phones without a country code are of its country, where that is known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn at(&self, property: &str) -> Result<Contacts> {
+        let mut connection = self.pool.acquire().await.map_err(|e| fault("cannot read a property's country", e))?;
+        self.at_by(&mut connection, property).await
+    }
+
+    /// The same over a connection that is there, for whoever holds one already.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn at_by(&self, connection: &mut PgConnection, property: &str) -> Result<Contacts> {
+        let region: Option<String> = sqlx::query_scalar(
+            "select upper(country) from core.properties where property_id = $1 and deleted_at is null and country ~ '^[A-Za-z]{2}$'",
+        )
+        .bind(property)
+        .fetch_optional(connection)
+        .await
+        .map_err(|e| fault("cannot read a property's country", e))?;
+        Ok(Contacts { region: region.unwrap_or_else(|| self.region.clone()), ..self.clone() })
+    }
+
     pub(super) fn checked(&self, patch: &Patch) -> Answer<Clean> {
         clean(patch, &self.region).map_err(Trouble::Refused)
     }
@@ -194,23 +218,35 @@ impl Contacts {
     /// # Errors
     /// When a value is not what it claims to be, or there is nothing by which the person could be known.
     pub async fn create(&self, new: &NewContact, source: Source, actor: &str) -> Answer<Created> {
-        let clean = self.checked(&new.patch)?;
         if new.property_id.trim().is_empty() || new.property_id.len() > 100 {
             return Err(Trouble::refused("`property_id` is missing or longer than 100 characters"));
         }
-        if !["first_name", "last_name", "email", "phone"].iter().any(|f| clean.values.contains_key(f)) {
-            return Err(Trouble::refused("a contact needs a name, an e-mail address or a phone number"));
+        let here = self.at(&new.property_id).await?;
+        let clean = here.checked(&new.patch)?;
+        let given = |fields: [&str; 2]| fields.iter().any(|f| clean.values.contains_key(f));
+        if !given(["first_name", "last_name"]) {
+            return Err(Trouble::Refused(
+                Fault::user("the contact has no name")
+                    .hint("Give `first_name` or `last_name`; ResMan takes a lead once it has both."),
+            ));
+        }
+        // Without them nobody could be told from a namesake, here or in ResMan, where the name would find another's lead.
+        if !given(["email", "phone"]) {
+            return Err(Trouble::Refused(
+                Fault::user("the contact has no e-mail address and no phone number")
+                    .hint("Give `email` or `phone`: by its name alone nobody is known again."),
+            ));
         }
         said::check(new.interaction.as_ref())?;
-        let mut work = self.begin().await?;
+        let mut work = here.begin().await?;
         let now = work.now;
         let mut fresh = blank(&new.property_id, source, work.now);
         apply(&mut fresh, &clean, &new.patch, source, work.now);
         super::inbound::keep_opt_outs(&mut work, &mut fresh).await?;
-        let keys = identity::keys(&identity::record(&fresh, &self.region));
+        let keys = identity::keys(&identity::record(&fresh, &here.region));
         identity::hold(&mut work.tx, &new.property_id, &keys).await?;
         let rules = identity::rules(&mut work.tx, &new.property_id).await?;
-        let found = identity::candidates(&mut work.tx, &fresh, &rules.profile, &self.region).await?;
+        let found = identity::candidates(&mut work.tx, &fresh, &rules.profile, &here.region).await?;
         let best = found.into_iter().next();
         let event = new.interaction.as_ref().map(said::happened);
         let deed = Deed { source: source.as_str(), actor, action: "contact_create", rule: "new", at: work.now };
@@ -236,7 +272,7 @@ impl Contacts {
                     confidence: Some(known.scored.probability),
                     review: false,
                     enrichment_data: match after.enrichment.as_object().is_some_and(|e| e.is_empty()) {
-                        true => enrichment::at_once(new.interaction.as_ref(), &self.region, now),
+                        true => enrichment::at_once(new.interaction.as_ref(), &here.region, now),
                         false => after.enrichment,
                     },
                     version: after.version,
@@ -258,7 +294,7 @@ impl Contacts {
                     matched_contact_id: other.as_ref().map(|m| m.contact.id),
                     confidence: other.as_ref().map(|m| m.scored.probability),
                     review: other.is_some(),
-                    enrichment_data: enrichment::at_once(new.interaction.as_ref(), &self.region, now),
+                    enrichment_data: enrichment::at_once(new.interaction.as_ref(), &here.region, now),
                     version: fresh.version,
                     messages: Vec::new(),
                 }
@@ -298,8 +334,9 @@ impl Contacts {
         source: Source,
         actor: &str,
     ) -> Answer<Changed> {
-        let clean = self.checked(patch)?;
-        let mut work = self.begin().await?;
+        let here = self.at(&self.get(id).await?.property_id).await?;
+        let clean = here.checked(patch)?;
+        let mut work = here.begin().await?;
         let before = self.locked(&mut work.tx, id).await?;
         if version.is_some_and(|v| v != before.version) {
             return Err(Trouble::Stale(
@@ -374,7 +411,9 @@ impl Contacts {
     /// When there is no such contact or no reason.
     pub async fn opt_in(&self, id: Uuid, what: OptOut, reason: &str, actor: &str) -> Answer<Changed> {
         if reason.trim().is_empty() {
-            return Err(Trouble::refused("an opt-out is taken back only with a reason"));
+            return Err(Trouble::Refused(
+                Fault::user("an opt-out is taken back only with a reason").hint("Say in `reason` how the person agreed."),
+            ));
         }
         let mut work = self.begin().await?;
         let before = self.locked(&mut work.tx, id).await?;
@@ -425,7 +464,10 @@ impl Contacts {
     pub async fn set_rules(&self, property: &str, rules: &Rules, actor: &str) -> Answer<()> {
         let p = &rules.profile;
         if ![p.merge, p.review, p.cluster].iter().all(|t| (0.0..=1.0).contains(t)) || p.review > p.merge {
-            return Err(Trouble::refused("thresholds lie between 0 and 1, `review` not above `merge`"));
+            return Err(Trouble::Refused(
+                Fault::user("the thresholds are not probabilities in their order")
+                    .hint("Each lies between 0 and 1, and `review` not above `merge`."),
+            ));
         }
         let mut work = self.begin().await?;
         let criteria =

@@ -53,7 +53,8 @@ impl From<Trouble> for Problem {
 pub(super) fn text(field: &str, value: &str, longest: usize) -> Result<String> {
     let value = value.trim();
     if value.is_empty() || value.chars().count() > longest || value.chars().any(char::is_control) {
-        return Err(Problem::new(Kind::Invalid, format!("`{field}` is not 1 to {longest} printable characters")));
+        let problem = Problem::new(Kind::Invalid, format!("`{field}` is not 1 to {longest} printable characters"));
+        return Err(problem.hint("Shorten it, and leave control characters out."));
     }
     Ok(value.to_owned())
 }
@@ -67,6 +68,19 @@ pub(super) async fn seen(service: &Service, caller: &Caller, id: Uuid) -> Result
     } else {
         Err(Trouble::NotFound(crate::contacts::store::missing(id)).into())
     }
+}
+
+/// The contact of an id that somebody wants to change, if the caller may see it. An edit was made of the record as it was:
+/// of one that was merged away, its author has to see first what became of it. What a person *says* (a message, an opt-out)
+/// follows them instead.
+pub(super) async fn editable(service: &Service, caller: &Caller, id: Uuid, under: &str) -> Result<Contact> {
+    let contact = seen(service, caller, id).await?;
+    if contact.id == id {
+        return Ok(contact);
+    }
+    Err(Problem::new(Kind::Conflict, format!("contact `{id}` was merged into `{}`", contact.id))
+        .hint("Read the one that stayed, and send the change there if it still makes sense.")
+        .see(format!("/api/resman/{under}/{}", contact.id)))
 }
 
 /// The properties that a question is about: the named one, if the caller may see it, else all of the caller's.
@@ -131,10 +145,12 @@ impl Said {
     pub(super) fn interaction(self, now: DateTime<Utc>) -> Result<Interaction> {
         let direction = self.direction.as_deref().unwrap_or("in");
         if !["in", "out"].contains(&direction) {
-            return Err(Problem::new(Kind::Invalid, "the interaction's `direction` is not `in` or `out`"));
+            return Err(Problem::new(Kind::Invalid, "the interaction's `direction` is not `in` or `out`")
+                .hint("`in` is from the person, `out` to them; leave it out for `in`."));
         }
         if self.timestamp > now + AHEAD {
-            return Err(Problem::new(Kind::Invalid, "the interaction's `timestamp` lies in the future"));
+            return Err(Problem::new(Kind::Invalid, "the interaction's `timestamp` lies in the future")
+                .hint("Send the instant at which it was said, with its offset from UTC."));
         }
         let id = |field: &str, value: Option<String>| value.map(|v| text(field, &v, 200)).transpose();
         Ok(Interaction {
@@ -334,7 +350,11 @@ pub(super) async fn search(
 ) -> Result<Json<SearchAnswer>> {
     let limit = limit(query.limit)?;
     let patch = Patch { email: query.email, phone: query.phone, ..Patch::default() };
-    let clean = model::clean(&patch, &service.contacts.region)?;
+    let here = match &query.property_id {
+        Some(property) => service.contacts.at(property).await?,
+        None => service.contacts.clone(),
+    };
+    let clean = model::clean(&patch, &here.region)?;
     let name = query.name.map(|n| text("name", &n, 200)).transpose()?.unwrap_or_default();
     let wanted = Wanted {
         email: clean.values.get("email").cloned(),
@@ -519,6 +539,12 @@ pub(super) async fn change(
     Ok(changed.contact)
 }
 
+/// ResMan cannot have said anything of a contact that it does not have.
+pub(super) fn unknown_there() -> Problem {
+    Problem::new(Kind::Invalid, "ResMan does not know this contact yet")
+        .hint("`GET /api/resman/leads/{id}` shows how it stands; name `manual` or `chatbot` as `update_source` meanwhile.")
+}
+
 async fn heard(
     service: &Service,
     caller: &Caller,
@@ -541,10 +567,11 @@ async fn heard(
         phone: data.phone.clone(),
         ..Patch::default()
     };
-    model::clean(&patch, &service.contacts.region)?;
+    let here = service.contacts.at(&before.property_id).await?;
+    model::clean(&patch, &here.region)?;
     let status = data.status.map(|s| model::Status::settable(s.trim()).map(|s| s.class().to_owned())).transpose()?;
     let (standing, _) = find::standing(&service.database.pool, before.id).await?;
-    let standing = standing.ok_or_else(|| Problem::new(Kind::Invalid, "ResMan does not know this contact yet"))?;
+    let standing = standing.ok_or_else(|| unknown_there())?;
     let told = Told {
         prospect_id: standing.resman_contact_id,
         person_id: standing.resman_person_id,
@@ -555,14 +582,14 @@ async fn heard(
         phone: data.phone,
         status,
     };
-    service.contacts.told(&told, &caller.name).await?;
+    here.told(&told, &caller.name).await?;
     carry(service, before.id);
     Ok(service.contacts.get(before.id).await?)
 }
 
 pub(super) fn update_about() -> Endpoint {
     Endpoint::put("/api/resman/contacts/{id}", WRITERS, Scope::Own)
-        .about("Changes a contact. ResMan has it at once; a stale version changes nothing.")
+        .about("Changes a contact. ResMan has it at once; a stale version, or a contact that was merged away, changes nothing.")
         .part("id", "Its id")
         .repeatable()
         .body::<UpdateBody>()
@@ -576,6 +603,7 @@ pub(super) async fn update(
     caller: Caller,
     Json(body): Json<UpdateBody>,
 ) -> Result<Json<Shown>> {
+    editable(&service, &caller, id, "contacts").await?;
     let contact = change(&service, &caller, id, body.contact_data, body.update_source, body.version).await?;
     Ok(Json(contact.into()))
 }

@@ -1,16 +1,18 @@
 //! What handlers take from a request, with problems for what does not fit.
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use bytes::BytesMut;
+use futures::StreamExt;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Kind, Problem};
+use crate::inbox::BODY_CAP_BYTES;
 
 /// The parameters behind the `?`.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ pub struct Json<T>(pub T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let json = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|kind| {
             let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
@@ -55,7 +57,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             let problem = Problem::new(Kind::UnsupportedMedia, "the body is not declared as JSON");
             return Err(problem.hint("Send it with `content-type: application/json`."));
         }
-        let body = Bytes::from_request(request, state).await.map_err(unread)?;
+        let (parts, body) = request.into_parts();
+        let body = whole(&parts.headers, body).await?.ok_or_else(too_large)?;
         let mut reader = serde_json::Deserializer::from_slice(&body);
         let value = T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
         value.map(Self).map_err(|e| {
@@ -75,12 +78,30 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// Why a body could not be read.
-pub(super) fn unread(rejection: BytesRejection) -> Problem {
-    match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(Kind::TooLarge, "the body is too large"),
-        _ => Problem::new(Kind::Malformed, "the body ends early"),
+/// The body, or nothing when it is too large. The rest of one that is too large is read and dropped, up to a limit: most
+/// senders listen to no answer before they have said everything.
+pub(super) async fn whole(headers: &http::HeaderMap, body: Body) -> Result<Option<Bytes>, Problem> {
+    const DROPPED_BYTES: usize = 16 * BODY_CAP_BYTES;
+    let said = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok()).unwrap_or(0);
+    let mut parts = body.into_data_stream();
+    let (mut kept, mut seen) = (BytesMut::with_capacity(said.min(BODY_CAP_BYTES)), 0);
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|_| Problem::new(Kind::Malformed, "the body ends early"))?;
+        seen += part.len();
+        if seen > DROPPED_BYTES {
+            break;
+        }
+        if seen <= BODY_CAP_BYTES {
+            kept.extend_from_slice(&part);
+        }
     }
+    Ok((seen <= BODY_CAP_BYTES).then(|| kept.freeze()))
+}
+
+/// What is said of a body beyond [`BODY_CAP_BYTES`].
+pub(super) fn too_large() -> Problem {
+    let most = BODY_CAP_BYTES >> 10;
+    Problem::new(Kind::TooLarge, "the body is too large").hint(format!("The most is {most} KiB; send less at once."))
 }
 
 /// What is wrong with a value, without the value.

@@ -11,7 +11,7 @@ use super::Service;
 use super::api::{Endpoint, Scope};
 use super::caller::Caller;
 use super::carry::carry;
-use super::contacts::{ChangeData, NewData, READERS, Said, Shown, WRITERS, by, change, seen, take};
+use super::contacts::{ChangeData, NewData, READERS, Said, Shown, WRITERS, by, change, editable, seen, take};
 use super::error::Result;
 use super::extract::{Json, Path};
 use crate::contacts::find;
@@ -130,6 +130,7 @@ pub(super) async fn update(
     caller: Caller,
     Json(body): Json<UpdateBody>,
 ) -> Result<Json<Lead>> {
+    editable(&service, &caller, id, "leads").await?;
     let contact = change(&service, &caller, id, body.lead_data, body.update_source, body.version).await?;
     lead(&service, contact).await
 }

@@ -385,7 +385,9 @@ pub(super) async fn resolve(
     if !property.is_some_and(|p| caller.sees(&p)) {
         return Err(Problem::not_found(format!("there is no open conflict `{id}`")));
     }
-    let contact = service.contacts.resolve(id, body.side.as_deref(), body.value.as_deref(), &caller.name).await?;
+    // An empty value would wipe what both sides have.
+    let value = body.value.map(|v| text("value", &v, 254)).transpose()?;
+    let contact = service.contacts.resolve(id, body.side.as_deref(), value.as_deref(), &caller.name).await?;
     carry(&service, contact.id);
     Ok(Json(contact.into()))
 }
