@@ -225,8 +225,7 @@ async fn step(pool: &PgPool, couriers: &Couriers, only: Option<i64>, last: bool)
                 }
                 Step::Same(other) => {
                     tx.rollback().await.map_err(failed)?;
-                    let joined =
-                        contacts.join(None, prepared.contact_id(), other, 1.0, "made by us", "outbox");
+                    let joined = contacts.join(None, prepared.contact_id(), other, 1.0, "made by us", "outbox");
                     joined.await.map_err(Trouble::into_fault)?;
                     return Ok(Ended::Heard(message.id));
                 }

@@ -209,8 +209,9 @@ impl Contacts {
         let a = self.locked(&mut work.tx, first).await?;
         let b = self.locked(&mut work.tx, second).await?;
         if a.id == b.id {
-            return Err(Trouble::refused("both are one contact already")
-                .map_hint("One of them was merged into the other, straight or by way of a third: there is nothing to do."));
+            return Err(Trouble::refused("both are one contact already").map_hint(
+                "One of them was merged into the other, straight or by way of a third: there is nothing to do.",
+            ));
         }
         let (keep, spare) = if first == primary { (a, b) } else { (b, a) };
         if keep.property_id != spare.property_id {
@@ -361,7 +362,9 @@ impl Trouble {
 
 fn decided(id: Uuid) -> Trouble {
     let fault = Fault::user(format!("merge `{id}` is decided already"));
-    Trouble::Stale(fault.hint("`GET /api/resman/merges/pending` lists those that wait; `undo` takes back one that was made."))
+    Trouble::Stale(
+        fault.hint("`GET /api/resman/merges/pending` lists those that wait; `undo` takes back one that was made."),
+    )
 }
 
 /// Field by field the value that is worth more.

@@ -412,7 +412,8 @@ impl Contacts {
     pub async fn opt_in(&self, id: Uuid, what: OptOut, reason: &str, actor: &str) -> Answer<Changed> {
         if reason.trim().is_empty() {
             return Err(Trouble::Refused(
-                Fault::user("an opt-out is taken back only with a reason").hint("Say in `reason` how the person agreed."),
+                Fault::user("an opt-out is taken back only with a reason")
+                    .hint("Say in `reason` how the person agreed."),
             ));
         }
         let mut work = self.begin().await?;

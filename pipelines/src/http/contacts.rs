@@ -541,8 +541,9 @@ pub(super) async fn change(
 
 /// ResMan cannot have said anything of a contact that it does not have.
 pub(super) fn unknown_there() -> Problem {
-    Problem::new(Kind::Invalid, "ResMan does not know this contact yet")
-        .hint("`GET /api/resman/leads/{id}` shows how it stands; name `manual` or `chatbot` as `update_source` meanwhile.")
+    Problem::new(Kind::Invalid, "ResMan does not know this contact yet").hint(
+        "`GET /api/resman/leads/{id}` shows how it stands; name `manual` or `chatbot` as `update_source` meanwhile.",
+    )
 }
 
 async fn heard(

@@ -48,7 +48,9 @@ impl Kind {
             Kind::Malformed | Kind::UnsupportedMedia | Kind::Invalid => "`/docs` shows what this address takes.",
             Kind::Unauthenticated => "Send `Authorization: Bearer KEY` with a key of `propflow keys create`.",
             Kind::Forbidden => "Ask an operator for a key that may.",
-            Kind::NotFound => "The id may be wrong, or of a property that this key does not see; `/docs` shows every address.",
+            Kind::NotFound => {
+                "The id may be wrong, or of a property that this key does not see; `/docs` shows every address."
+            }
             Kind::MethodNotAllowed => "`/docs` shows which.",
             Kind::Conflict => "Read it again, and repeat the request if it still makes sense.",
             Kind::TooLarge => "Send less at once.",

@@ -23,7 +23,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
-        query.map(|q| Self(q.0)).map_err(|e: QueryRejection| Problem::new(Kind::Malformed, clause(&e.body_text())))
+        query.map(|q| Self(q.0)).map_err(|e: QueryRejection| Problem::new(Kind::Malformed, quiet(&e.body_text())))
     }
 }
 
@@ -112,8 +112,34 @@ fn shape(error: &serde_json::Error) -> String {
         Some((_, rest)) => {
             format!("the value is not {}", rest.split_once(", expected ").map_or("what is expected", |(_, e)| e))
         }
-        None => clause(text),
+        None => quiet(text),
     }
+}
+
+/// The longest name of a field that is said back.
+const LONGEST_FIELD: usize = 60;
+
+/// serde's words without what was sent, but for the name of a field.
+fn quiet(text: &str) -> String {
+    let named = |words: &str| {
+        let (before, rest) = text.split_once(words)?;
+        // A name may hold anything, so the last one counts.
+        let (name, expected) = match rest.rsplit_once("`, expected ") {
+            Some((name, expected)) => (name, Some(expected)),
+            None => (rest, None),
+        };
+        Some((before, name.trim_end_matches('`'), expected))
+    };
+    let expected = |e: Option<&str>| e.map(|e| format!(", expected {e}")).unwrap_or_default();
+    if let Some((before, _, e)) = named("unknown variant `") {
+        return clause(&format!("{before}unknown word{}", expected(e)));
+    }
+    if let Some((before, name, e)) = named("unknown field `") {
+        let plain = name.len() <= LONGEST_FIELD && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let name = if plain { format!(" `{name}`") } else { String::new() };
+        return clause(&format!("{before}unknown field{name}{}", expected(e)));
+    }
+    clause(text)
 }
 
 fn clause(text: &str) -> String {

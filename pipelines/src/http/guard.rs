@@ -74,9 +74,10 @@ pub(super) fn may(caller: &Caller, roles: &[Role]) -> Result<()> {
 /// Serves a request that names itself: the first time for real, then from the books.
 async fn once(service: &Service, caller: Uuid, name: &HeaderValue, request: Request, next: Next) -> Result<Response> {
     let name = name.to_str().ok().filter(|n| (1..=200).contains(&n.len())).map(str::to_owned);
-    let name =
-        name.ok_or_else(|| Problem::new(Kind::Malformed, "`Idempotency-Key` is not 1 to 200 visible characters")
-            .hint("A UUID will do, the same for each try of one request."))?;
+    let name = name.ok_or_else(|| {
+        Problem::new(Kind::Malformed, "`Idempotency-Key` is not 1 to 200 visible characters")
+            .hint("A UUID will do, the same for each try of one request.")
+    })?;
     let (parts, body) = request.into_parts();
     let body = whole(&parts.headers, body).await?.ok_or_else(too_large)?;
     let fingerprint = fingerprint(&parts.method, &parts.uri, &body);
