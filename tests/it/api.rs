@@ -436,6 +436,24 @@ async fn what_makes_no_sense_is_refused_with_the_next_step_and_changes_nothing()
         422,
         "wishes",
     );
+    row(
+        "a day of moving in that is none",
+        ask("PUT", &preferences, json!({ "move_in_date": "Zebulon" })),
+        422,
+        "move_in_date",
+    );
+    row(
+        "a budget upside down",
+        ask("PUT", &preferences, json!({ "budget_range": { "min": 2, "max": 1 } })),
+        422,
+        "budget_range",
+    );
+    row(
+        "a unit of no kind",
+        ask("PUT", &preferences, json!({ "unit_preferences": ["Zebulon"] })),
+        422,
+        "unit_preferences",
+    );
     row("a status that nobody knows", edit(&one, json!({ "status": "Zebulon" })), 422, "`status`");
     row("a status that only a merge gives", edit(&one, json!({ "status": "merged" })), 422, "`status`");
     row(
@@ -543,6 +561,37 @@ async fn what_makes_no_sense_is_refused_with_the_next_step_and_changes_nothing()
         let moved: Vec<_> = now.iter().filter(|(name, rows)| before.get(*name) != Some(*rows)).collect();
         assert!(moved.is_empty(), "{what} has changed {moved:?}");
     }
+}
+
+/// The names of the chatbot's own preferences, each once, and what becomes of them here and in ResMan.
+#[tokio::test]
+async fn preferences_may_be_named_as_the_chatbot_names_them() {
+    let office = Office::new().await;
+    let mut rosa = office.person("Rosa", "Quill", "rosa@mail.example");
+    rosa["contact_data"]["preferences"] = json!({
+        "communication_method": "text", "contact_frequency": "daily", "opt_out": false, "phone_opt_out": true,
+        "move_in_date": "08/01/2026", "budget_range": { "min": 1200, "max": 1600 }, "unit_preferences": ["studio", "2 bedroom"],
+    });
+    let (status, made) = office.ask(&office.bot, Method::POST, "/api/resman/contacts", Some(rosa)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let id = made["contact_id"].as_str().unwrap();
+    let path = format!("/api/resman/contacts/{id}/preferences");
+    let more = json!({ "email_opt_out": true, "phone_opt_out": false, "wishes": { "budget": { "min": null, "max": 1700.0, "currency": null } } });
+    let (status, shown) = office.ask(&office.bot, Method::PUT, &path, Some(more)).await;
+    assert_eq!(status, StatusCode::OK, "{shown}");
+    let outs = ["email_opt_out", "phone_opt_out", "text_opt_out"].map(|name| shown[name].as_bool().unwrap());
+    assert_eq!(outs, [true, true, false], "an opt-out is not taken back by a false");
+    let wish = |name: &str| shown["preferences"]["wishes"][name]["value"].clone();
+    assert_eq!(wish("move_in"), json!({ "from": "2026-08-01", "to": "2026-08-01" }));
+    assert_eq!((wish("bedrooms"), wish("budget")["max"].clone()), (json!({ "min": 0.0, "max": 2.0 }), json!(1700.0)));
+    assert_eq!(shown["preferences"]["communication_method"], "text");
+    // The office reads of it on the guest card.
+    let there = office.settled(id).await["resman"]["resman_lead_id"].as_str().unwrap().to_owned();
+    let notes = office.simulator.with_world(|w| {
+        w.leads.find(&there).unwrap().events.iter().filter_map(|e| e.comments.clone()).collect::<Vec<_>>()
+    });
+    assert!(notes.contains(&"Opted out of calls.".to_owned()), "{notes:?}");
+    assert!(notes.contains(&"Opted out of e-mail, calls.".to_owned()), "{notes:?}");
 }
 
 #[tokio::test]

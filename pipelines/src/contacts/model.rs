@@ -345,8 +345,14 @@ pub struct Preferences {
     pub communication_method: Option<String>,
     /// `immediate`, `daily` or `weekly`.
     pub contact_frequency: Option<String>,
-    /// Whether all of it is unwanted.
+    /// Whether all of it is unwanted. `false` takes nothing back, here and below.
     pub opt_out: Option<bool>,
+    /// Whether e-mails are unwanted.
+    pub email_opt_out: Option<bool>,
+    /// Whether calls are unwanted.
+    pub phone_opt_out: Option<bool>,
+    /// Whether text messages are unwanted.
+    pub text_opt_out: Option<bool>,
     /// Wishes that the person has confirmed, by name; null takes a confirmation back. No conversation changes them.
     pub wishes: Option<Map<String, Value>>,
 }

@@ -1,6 +1,7 @@
 //! What the chatbot, the team and the operator do with contacts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use catalog::store::audit;
 use catalog::store::pg::fault;
@@ -83,6 +84,8 @@ pub struct Contacts {
     /// The lost reason of a lead that is a duplicate of another.
     pub duplicate_reason: String,
     pub(super) gate: Arc<Semaphore>,
+    /// Whether the inventory's tables have been seen.
+    inventoried: Arc<AtomicBool>,
 }
 
 /// Changes under way at once. More of them would only wait for each other in the database, and take connections from
@@ -181,6 +184,7 @@ impl Contacts {
             lost_reason: "Inactive (Lack of Response)".to_owned(),
             duplicate_reason: "Inactive (Lack of Response)".to_owned(),
             gate: Arc::new(Semaphore::new(AT_ONCE)),
+            inventoried: Arc::default(),
         }
     }
 
@@ -198,13 +202,25 @@ impl Contacts {
     /// # Errors
     /// When the database fails.
     pub async fn at_by(&self, connection: &mut PgConnection, property: &str) -> Result<Contacts> {
+        let what = "cannot read a property's country";
+        // Only a database that holds contacts and nothing else has no such table; it may get one.
+        if !self.inventoried.load(Ordering::Relaxed) {
+            let there: bool = sqlx::query_scalar("select to_regclass('core.properties') is not null")
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(|e| fault(what, e))?;
+            if !there {
+                return Ok(self.clone());
+            }
+            self.inventoried.store(true, Ordering::Relaxed);
+        }
         let region: Option<String> = sqlx::query_scalar(
             "select upper(country) from core.properties where property_id = $1 and deleted_at is null and country ~ '^[A-Za-z]{2}$'",
         )
         .bind(property)
         .fetch_optional(connection)
         .await
-        .map_err(|e| fault("cannot read a property's country", e))?;
+        .map_err(|e| fault(what, e))?;
         Ok(Contacts { region: region.unwrap_or_else(|| self.region.clone()), ..self.clone() })
     }
 
@@ -264,6 +280,7 @@ impl Contacts {
                 } else if event.is_some() {
                     work.send(&mut after, "lead_event", event, Lead::default()).await?;
                 }
+                here.tell_opt_outs(&mut work, Some(&before), &mut after).await?;
                 store::save(&mut work.tx, &after).await?;
                 Created {
                     contact_id: after.id,
@@ -284,6 +301,7 @@ impl Contacts {
                 work.change(None, &mut fresh, &deed).await?;
                 said::record(&mut work, &mut fresh, new.interaction.as_ref()).await?;
                 work.send_person(&mut fresh, event).await?;
+                here.tell_opt_outs(&mut work, None, &mut fresh).await?;
                 store::save(&mut work.tx, &fresh).await?;
                 if let Some(maybe) = &other {
                     merges::propose(&mut work, &maybe.contact, &fresh, &maybe.scored).await?;
@@ -361,6 +379,7 @@ impl Contacts {
         let moved = |field: &str| before.field(field) != after.field(field);
         let person = ["first_name", "last_name", "email", "phone"].into_iter().any(moved);
         let notes = moved("notes").then(|| after.notes.clone()).flatten();
+        self.tell_opt_outs(work, Some(before), after).await?;
         let (was, is) = (Status::parse(&before.status).class(), Status::parse(&after.status).class());
         if person {
             work.send_person(after, None).await?;
@@ -384,6 +403,17 @@ impl Contacts {
         }
     }
 
+    /// ResMan has no field for opt-outs: the office reads of new ones among the lead's communications.
+    async fn tell_opt_outs(&self, work: &mut Work<'_>, before: Option<&Contact>, after: &mut Contact) -> Result<()> {
+        let outs = |c: &Contact| [c.email_opt_out, c.phone_opt_out, c.text_opt_out];
+        let before = before.map_or([false; 3], outs);
+        if before.into_iter().zip(outs(after)).any(|(was, is)| is && !was) {
+            let text = format!("Opted out of {}.", opted(after));
+            work.send(after, "lead_event", Some(said::note(work.now, text)), Lead::default()).await?;
+        }
+        Ok(())
+    }
+
     /// Notes what a person wants no more of. Opt-outs only ever widen here.
     ///
     /// # Errors
@@ -396,9 +426,7 @@ impl Contacts {
         let deed = Deed { source: source.as_str(), actor, action: "contact_opt_out", rule: "asked", at: work.now };
         let moved = work.change(Some(&before), &mut after, &deed).await?;
         if moved {
-            let text = format!("Opted out of {}.", opted(&after));
-            let event = said::note(work.now, text);
-            work.send(&mut after, "lead_event", Some(event), Lead::default()).await?;
+            self.tell_opt_outs(&mut work, Some(&before), &mut after).await?;
             store::save(&mut work.tx, &after).await?;
         }
         let messages = work.commit().await?;
@@ -585,8 +613,14 @@ fn preferences(contact: &mut Contact, patch: &Patch) {
     if let Some(wishes) = &given.wishes {
         enrichment::confirm(contact, wishes);
     }
-    if given.opt_out == Some(true) {
-        OptOut::All.apply(contact);
+    let unwanted = [
+        (given.opt_out, OptOut::All),
+        (given.email_opt_out, OptOut::Email),
+        (given.phone_opt_out, OptOut::Phone),
+        (given.text_opt_out, OptOut::Text),
+    ];
+    for (_, what) in unwanted.into_iter().filter(|(out, _)| *out == Some(true)) {
+        what.apply(contact);
     }
 }
 

@@ -16,6 +16,7 @@ use super::carry::carry;
 use super::error::{Kind, Problem, Result};
 use super::extract::{Json, Path, Query};
 use super::paging::{Page, limit, place};
+use super::preferences::Preferences;
 use crate::contacts::find::{self, Wanted};
 use crate::contacts::inbound::Told;
 use crate::contacts::model::{self, Contact, Patch, Source};
@@ -92,32 +93,6 @@ pub(super) fn properties(caller: &Caller, asked: Option<&str>) -> Result<Option<
             Ok(Some(vec![property]))
         }
         None => Ok(caller.properties.clone()),
-    }
-}
-
-/// How a person wants to be reached.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Preferences {
-    /// `email`, `phone` or `text`.
-    communication_method: Option<String>,
-    /// `immediate`, `daily` or `weekly`.
-    contact_frequency: Option<String>,
-    /// `true`: nothing more, by any way. `false` takes nothing back; `opt-in` does.
-    opt_out: Option<bool>,
-    /// Wishes that the person has confirmed, such as `{"bedrooms": {"min": 2, "max": 2}}`, in the form of
-    /// `preferences_extracted`; conversations do not change them. Null takes a confirmation back.
-    wishes: Option<serde_json::Map<String, Value>>,
-}
-
-impl From<Preferences> for model::Preferences {
-    fn from(p: Preferences) -> Self {
-        Self {
-            communication_method: p.communication_method,
-            contact_frequency: p.contact_frequency,
-            opt_out: p.opt_out,
-            wishes: p.wishes,
-        }
     }
 }
 
@@ -238,7 +213,7 @@ pub(super) async fn take(
         email: data.email,
         phone: data.phone,
         notes: data.notes,
-        preferences: data.preferences.map(Into::into),
+        preferences: data.preferences.map(TryInto::try_into).transpose()?,
         ..Patch::default()
     };
     let new = NewContact { property_id, patch, interaction };
@@ -309,15 +284,18 @@ pub(super) struct Found {
     /// Family name.
     last_name: String,
     /// E-mail address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<String>,
     /// Phone in E.164.
+    #[serde(skip_serializing_if = "Option::is_none")]
     phone: Option<String>,
     /// Where the person stands.
     status: String,
-    /// The last time that we heard from them.
+    /// The last time that we heard from them; null if we never did.
     #[schemars(with = "Option<String>")]
     last_interaction: Option<DateTime<Utc>>,
-    /// 0 to 100.
+    /// 0 to 100; absent until it was computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     lead_score: Option<i32>,
     /// The version, for changes.
     version: i64,
@@ -433,7 +411,10 @@ pub(super) struct Shown {
 }
 
 impl From<Contact> for Shown {
-    fn from(c: Contact) -> Self {
+    fn from(mut c: Contact) -> Self {
+        if let Some(known) = c.enrichment.as_object_mut().filter(|known| !known.is_empty()) {
+            known.insert("lead_score".to_owned(), c.lead_score.into());
+        }
         Self {
             contact_id: c.id.to_string(),
             property_id: c.property_id,
@@ -531,7 +512,7 @@ pub(super) async fn change(
         phone: data.phone,
         status: data.status,
         notes: data.notes,
-        preferences: data.preferences.map(Into::into),
+        preferences: data.preferences.map(TryInto::try_into).transpose()?,
         verified: Vec::new(),
     };
     let changed = service.contacts.update(id, &patch, version, source, &caller.name).await?;
