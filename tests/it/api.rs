@@ -245,6 +245,19 @@ async fn what_a_person_has_to_decide_is_decided_over_http() {
     let reject = format!("/api/resman/merges/{id}/reject");
     assert_eq!(office.ask(&office.staff, Method::POST, &reject, Some(json!({}))).await.0, StatusCode::CONFLICT);
 
+    // What was rejected stays two, and cannot be approved any more.
+    let d = office.create("Tobias", "Dray", "dray@studio.example").await;
+    office.settled(&d).await;
+    let pending = office.get("/api/resman/merges/pending").await;
+    let id = pending["items"][0]["merge_id"].as_str().unwrap();
+    for (verb, status) in
+        [("reject", StatusCode::OK), ("approve", StatusCode::CONFLICT), ("reject", StatusCode::CONFLICT)]
+    {
+        let path = format!("/api/resman/merges/{id}/{verb}");
+        assert_eq!(office.ask(&office.staff, Method::POST, &path, Some(json!({}))).await.0, status, "{verb}");
+    }
+    assert_eq!(office.get(&format!("/api/resman/contacts/{d}")).await["contact_id"], json!(d));
+
     // Both sides change a field: nothing moves until somebody says so.
     let prospect = office.settled(&a).await["resman"]["resman_lead_id"].clone();
     office

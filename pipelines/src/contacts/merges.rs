@@ -204,6 +204,17 @@ impl Contacts {
             return Err(Trouble::refused("a contact cannot be merged with itself").map_hint("Name two contacts."));
         }
         let mut work = self.begin().await?;
+        if let Some(id) = id {
+            // Somebody may have decided otherwise since the caller looked.
+            let state: Option<String> = sqlx::query_scalar("select state from sync.merges where id = $1 for update")
+                .bind(id)
+                .fetch_optional(&mut *work.tx)
+                .await
+                .map_err(|e| fault("cannot read a merge", e))?;
+            if state.as_deref() != Some("pending") {
+                return Err(decided(id));
+            }
+        }
         // Always in one order, so that two merges of the same records cannot wait for each other.
         let (first, second) = (primary.min(secondary), primary.max(secondary));
         let a = self.locked(&mut work.tx, first).await?;
