@@ -210,8 +210,8 @@ async fn residents_come_with_the_ends_of_their_leases_and_without_a_list_that_is
     for row in rows.values() {
         let current = truth[row["person_id"].as_str().unwrap()];
         assert_eq!(row["status"], if current { "current" } else { "applicant" });
-        // Only the list of residents tells the rent.
-        assert_eq!(row.contains_key("rent"), current, "{row:?}");
+        // Only the list of residents tells the account that is billed.
+        assert_eq!(row.contains_key("billing_account_id"), current, "{row:?}");
     }
     office
         .simulator
