@@ -553,7 +553,7 @@ async fn heard(
     model::clean(&patch, &here.region)?;
     let status = data.status.map(|s| model::Status::settable(s.trim()).map(|s| s.class().to_owned())).transpose()?;
     let (standing, _) = find::standing(&service.database.pool, before.id).await?;
-    let standing = standing.ok_or_else(|| unknown_there())?;
+    let standing = standing.ok_or_else(unknown_there)?;
     let told = Told {
         prospect_id: standing.resman_contact_id,
         person_id: standing.resman_person_id,
