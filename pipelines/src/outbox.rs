@@ -210,27 +210,31 @@ async fn step(pool: &PgPool, couriers: &Couriers, only: Option<i64>, last: bool)
     let Some(message) = outbox::claim(&mut tx, clock.now(), only).await? else { return Ok(Ended::Idle) };
     let began = Instant::now();
     let prepared = if message.courier == "resman" { push::prepare(&mut tx, &message).await? } else { None };
+    let contacts = match (&prepared, message.payload["property_id"].as_str()) {
+        (Some(_), Some(property)) => couriers.contacts.at_by(&mut tx, property).await?,
+        _ => couriers.contacts.clone(),
+    };
     let mut outcome = push::Outcome::default();
     let result = match &prepared {
         None => couriers.carry(&message).await,
         Some(prepared) => match couriers.look(&prepared.message).await {
             Err(fault) => Err(fault),
             Ok(None) => couriers.carry(&prepared.message).await,
-            Ok(Some(found)) => match couriers.contacts.fit(&mut tx, prepared, &found).await? {
+            Ok(Some(found)) => match contacts.fit(&mut tx, prepared, &found).await? {
                 Step::Hear(_) | Step::Same(_) if last => {
                     Err(Fault::remote("ResMan changes the lead each time that it is read").retry(Retry::Backoff))
                 }
                 Step::Same(other) => {
                     tx.rollback().await.map_err(failed)?;
                     let why = Why { id: None, confidence: 1.0, rule: "made by us", actor: "outbox", own_lead: true };
-                    let joined = couriers.contacts.join(prepared.contact_id(), other, &why).await;
+                    let joined = contacts.join(prepared.contact_id(), other, &why).await;
                     joined.map_err(Trouble::into_fault)?;
                     return Ok(Ended::Heard(message.id));
                 }
                 Step::Hear(told) => {
                     // Not in this transaction: it must stand before anything is written over it.
                     tx.rollback().await.map_err(failed)?;
-                    hear(couriers, prepared, &told, prepared.deliveries).await?;
+                    hear(&contacts, prepared, &told, prepared.deliveries).await?;
                     return Ok(Ended::Heard(message.id));
                 }
                 Step::Moot { reply, outcome: found } => {
@@ -267,24 +271,24 @@ async fn step(pool: &PgPool, couriers: &Couriers, only: Option<i64>, last: bool)
             Verdict::Later { .. } => (None, None),
         };
         if reply.is_some() || dead.is_some() {
-            contact = couriers.contacts.settled(&mut tx, &message, &outcome, reply, dead, clock.now()).await?;
+            contact = contacts.settled(&mut tx, &message, &outcome, reply, dead, clock.now()).await?;
         }
     }
     tx.commit().await.map_err(failed)?;
     if let (Some(prepared), Some(contact), Some(held)) = (&prepared, contact, held) {
         let told = prepared.told(&held);
-        if prepared.speaks() && couriers.contacts.answered(&contact, &told) {
+        if prepared.speaks() && contacts.answered(&contact, &told) {
             // Somebody wrote between our look and our post. If this is lost with the process, the next poll brings it.
-            hear(couriers, prepared, &told, prepared.deliveries + 1).await?;
+            hear(&contacts, prepared, &told, prepared.deliveries + 1).await?;
         }
     }
     Ok(Ended::Settled)
 }
 
 /// Settles what the other side says with the contact.
-async fn hear(couriers: &Couriers, prepared: &Prepared, told: &Told, deliveries: i64) -> Result<()> {
+async fn hear(contacts: &Contacts, prepared: &Prepared, told: &Told, deliveries: i64) -> Result<()> {
     let reading = Reading { deliveries: Some(deliveries), contact: Some(prepared.contact_id()), began: None };
-    match couriers.contacts.told_by(told, reading, "outbox").await {
+    match contacts.told_by(told, reading, "outbox").await {
         Ok(_) => Ok(()),
         Err(trouble) => Err(trouble.into_fault()),
     }

@@ -1,5 +1,6 @@
 //! Contacts, leads, merges, conflicts and figures over HTTP, with the simulated ResMan behind.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use fixtures::resman::{Options, Simulator};
 use fixtures::world::{Shape, World};
 use kit::house::{House, answer};
 use pipelines::http::caller::Role;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 use tokio::time::timeout;
 
 /// Long enough for a loaded machine; nothing here waits for it unless it fails.
@@ -243,6 +245,19 @@ async fn what_a_person_has_to_decide_is_decided_over_http() {
     let reject = format!("/api/resman/merges/{id}/reject");
     assert_eq!(office.ask(&office.staff, Method::POST, &reject, Some(json!({}))).await.0, StatusCode::CONFLICT);
 
+    // What was rejected stays two, and cannot be approved any more.
+    let d = office.create("Tobias", "Dray", "dray@studio.example").await;
+    office.settled(&d).await;
+    let pending = office.get("/api/resman/merges/pending").await;
+    let id = pending["items"][0]["merge_id"].as_str().unwrap();
+    for (verb, status) in
+        [("reject", StatusCode::OK), ("approve", StatusCode::CONFLICT), ("reject", StatusCode::CONFLICT)]
+    {
+        let path = format!("/api/resman/merges/{id}/{verb}");
+        assert_eq!(office.ask(&office.staff, Method::POST, &path, Some(json!({}))).await.0, status, "{verb}");
+    }
+    assert_eq!(office.get(&format!("/api/resman/contacts/{d}")).await["contact_id"], json!(d));
+
     // Both sides change a field: nothing moves until somebody says so.
     let prospect = office.settled(&a).await["resman"]["resman_lead_id"].clone();
     office
@@ -273,86 +288,381 @@ async fn what_a_person_has_to_decide_is_decided_over_http() {
     assert!(prospect.is_string());
 }
 
+/// Everything in `sync`, and every lead that ResMan has.
+async fn everything(office: &Office) -> BTreeMap<String, Value> {
+    let pool = office.house.pool();
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select table_name::text from information_schema.tables where table_schema = 'sync' and table_type = 'BASE TABLE'",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    assert!(tables.len() > 10, "{tables:?}");
+    let rows = tables.iter().map(|t| {
+        format!("select '{t}', coalesce(jsonb_agg(r order by r::text), '[]') from (select to_jsonb(t) as r from sync.{t} t) t")
+    });
+    let all = rows.collect::<Vec<_>>().join(" union all ");
+    let rows: Vec<(String, Value)> = sqlx::query_as(AssertSqlSafe(all)).fetch_all(pool).await.unwrap();
+    let mut all: BTreeMap<String, Value> = rows.into_iter().collect();
+    let leads = office.simulator.with_world(|w| format!("{:?}", w.leads.all));
+    all.insert("ResMan".to_owned(), json!(leads));
+    all
+}
+
+/// A request that makes no sense: what is wrong with it, the request, the status, and a word of the answer.
+struct Nonsense {
+    what: &'static str,
+    request: RequestBuilder,
+    status: u16,
+    says: &'static str,
+}
+
 #[tokio::test]
-async fn what_makes_no_sense_is_refused_with_a_sentence_and_changes_nothing() {
+async fn what_makes_no_sense_is_refused_with_the_next_step_and_changes_nothing() {
     let office = Office::new().await;
     let id = office.create("Rosa", "Quill", "rosa@mail.example").await;
-    office.settled(&id).await;
-    let sums = "select (select count(*) from sync.contacts) + (select sum(version)::bigint from sync.contacts) \
-                + (select count(*) from sync.outbox) + (select count(*) from sync.events) + (select count(*) from sync.merges)";
-    let sum = async || -> i64 { sqlx::query_scalar(sums).fetch_one(office.house.pool()).await.unwrap() };
-    let before = sum().await;
-    let with = |field: &str, value: Value| {
-        let mut body = office.person("Ada", "Example", "ada@mail.example");
-        body["contact_data"][field] = value;
-        body
-    };
+    let names = [("Ada", "Brandt"), ("Milo", "Marsh"), ("Ines", "Hale")];
+    let mut chain = Vec::new();
+    for (first, last) in names {
+        chain.push(office.create(first, last, &format!("{}@mail.example", first.to_lowercase())).await);
+    }
+    let [a, b, c] = [&chain[0], &chain[1], &chain[2]];
+    let pair =
+        |primary: &str, secondary: &str| json!({ "primary_contact_id": primary, "secondary_contact_id": secondary });
+    // A into B, B into C.
+    let merges = "/api/resman/merges";
+    let mut merge = String::new();
+    for (primary, secondary) in [(b, a), (c, b)] {
+        let (status, made) = office.ask(&office.staff, Method::POST, merges, Some(pair(primary, secondary))).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        merge = made["merge"]["merge_id"].as_str().unwrap().to_owned();
+    }
     let contacts = "/api/resman/contacts";
-    let one = format!("/api/resman/contacts/{id}");
-    let (out, merge) = (format!("{one}/opt-out"), "/api/resman/merges");
-    let none = "/api/resman/contacts/019e0000-0000-7000-8000-000000000000";
-    let big =
-        json!({ "contact_data": { "first_name": "x".repeat(2_000_000), "property_id": "P", "source": "chatbot" } });
-    let update = |data: Value| json!({ "contact_data": data, "update_source": "manual" });
-    let cases = [
-        ("POST", contacts, with("first_name", json!(7)), 422),
-        ("POST", contacts, with("colour", json!("blue")), 422),
-        ("POST", contacts, with("first_name", json!("x".repeat(201))), 422),
-        ("POST", contacts, big, 413),
-        ("POST", contacts, with("email", json!("nobody")), 422),
-        ("POST", contacts, with("phone", json!("12")), 422),
-        ("POST", contacts, with("property_id", json!("")), 422),
-        ("POST", contacts, with("property_id", json!("P\u{0}")), 422),
-        ("POST", contacts, with("source", json!("resman")), 422),
-        ("POST", contacts, with("source", json!("fax")), 422),
-        (
-            "POST",
-            contacts,
-            with("initial_interaction", json!({ "type": "fax", "timestamp": "2026-06-01T00:00:00Z" })),
-            422,
-        ),
-        ("POST", contacts, with("initial_interaction", json!({ "type": "chat", "timestamp": "yesterday" })), 422),
-        (
-            "POST",
-            contacts,
-            with("initial_interaction", json!({ "type": "chat", "timestamp": "9000-01-01T00:00:00Z" })),
-            422,
-        ),
-        ("POST", contacts, with("preferences", json!({ "communication_method": "fax" })), 422),
-        ("POST", contacts, json!({ "contact_data": { "property_id": "P-1", "source": "chatbot" } }), 422),
-        ("POST", contacts, json!([]), 422),
-        ("PUT", &one, update(json!({ "status": "dead" })), 422),
-        ("PUT", &one, update(json!({ "email": "nobody" })), 422),
-        ("PUT", &one, json!({ "contact_data": {}, "update_source": "manual", "version": 99 }), 409),
-        ("PUT", &one, json!({ "contact_data": { "notes": "x" }, "update_source": "resman" }), 422),
-        ("PUT", none, update(json!({ "notes": "x" })), 404),
-        ("PUT", "/api/resman/contacts/7", update(json!({})), 404),
-        ("POST", &out, json!({ "type": "fax" }), 422),
-        ("POST", merge, json!({ "primary_contact_id": id, "secondary_contact_id": id }), 422),
-        ("POST", merge, json!({ "primary_contact_id": id, "secondary_contact_id": none.rsplit('/').next() }), 404),
-        ("POST", "/api/resman/sync/dragons", json!({}), 404),
-        ("GET", "/api/resman/contacts/search?email=nobody", Value::Null, 422),
-        ("GET", "/api/resman/contacts/search?name=%00", Value::Null, 422),
-        ("GET", "/api/resman/contacts/search?after=x", Value::Null, 400),
-        ("GET", "/api/resman/contacts/search?nickname=x", Value::Null, 400),
-        ("GET", "/api/resman/analytics/trends?from=2026-06-02&to=2026-06-01", Value::Null, 422),
-        ("GET", "/api/resman/analytics/trends?from=-262143-01-01", Value::Null, 422),
-        ("GET", "/api/resman/conflicts?state=odd", Value::Null, 400),
-    ];
-    for (method, path, body, status) in cases {
-        let body = Some(body).filter(|b| !b.is_null());
-        let about = body.as_ref().map(|b| b.to_string().chars().take(200).collect::<String>());
-        let (got, problem) = office.ask(&office.staff, method.parse().unwrap(), path, body).await;
-        assert_eq!(got.as_u16(), status, "{method} {path} {about:?}: {problem}");
-        assert!(problem["detail"].as_str().is_some_and(|d| !d.is_empty() && !d.contains("nobody")), "{problem}");
+    let named = |key: &str, path: &str, body: &Value| {
+        let request = office.house.request(Method::POST, path).bearer_auth(&office.bot).header("idempotency-key", key);
+        request.header("content-type", "application/json").body(body.to_string())
+    };
+    let tobias = office.person("Tobias", "Dray", "tobias@mail.example");
+    let (status, first) = answer(named("k-1", contacts, &tobias)).await;
+    assert_eq!(status, StatusCode::CREATED);
+    for id in [&id, c, &first["contact_id"].as_str().unwrap().to_owned()] {
+        office.settled(id).await;
     }
-    assert_eq!(sum().await, before, "something was changed by what was refused");
-    // Odd but good.
-    for (n, name) in ["😀 שָׁלוֹם", "O'Neil-ß", "李"].into_iter().enumerate() {
-        office.create(name, "Example", &format!("odd{n}@mail.example")).await;
+    let before = everything(&office).await;
+    assert_eq!(answer(named("k-1", contacts, &tobias)).await, (StatusCode::CREATED, first), "a repeat");
+    assert_eq!(everything(&office).await, before, "a repeat has changed something");
+
+    let raw = |method: &str, path: &str| {
+        let request = office.house.request(method.parse().unwrap(), path).bearer_auth(&office.staff);
+        request.header("content-type", "application/json")
+    };
+    let mut table = Vec::new();
+    let mut row = |what, request, status, says| table.push(Nonsense { what, request, status, says });
+    let ask = |method, path: &str, body: Value| raw(method, path).body(body.to_string());
+    let with = |changes: Value| {
+        let mut body = office.person("Ada", "Example", "ada.new@mail.example");
+        body["contact_data"].as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        ask("POST", contacts, body)
+    };
+    let one = format!("{contacts}/{id}");
+    let edit = |path: &str, data: Value| ask("PUT", path, json!({ "contact_data": data, "update_source": "manual" }));
+    let huge = "Zebulon ".repeat(10 << 17);
+    let at = "2026-06-01T00:00:00Z";
+
+    row("a number for a name", with(json!({ "first_name": 7 })), 422, "is not a string");
+    row("a list for an object", ask("POST", contacts, json!([])), 422, "");
+    row(
+        "a text for a version",
+        ask("PUT", &one, json!({ "contact_data": {}, "update_source": "manual", "version": "1" })),
+        422,
+        "",
+    );
+    row("a field that nobody knows", with(json!({ "colour": "Zebulon" })), 422, "`colour`");
+    row(
+        "a missing field",
+        ask("POST", contacts, json!({ "contact_data": { "source": "chatbot" } })),
+        422,
+        "`property_id`",
+    );
+    row("half a body", raw("POST", contacts).body("{\"contact_data\": "), 400, "line 1");
+    row("no text at all", raw("POST", contacts).body(&b"{\"contact_data\": \"\xff\xfe\"}"[..]), 400, "");
+    row("no body", raw("POST", contacts), 400, "");
+    row(
+        "another format",
+        office.house.request(Method::POST, contacts).bearer_auth(&office.staff).body("{}"),
+        415,
+        "JSON",
+    );
+    row("a name of 10 MB", with(json!({ "first_name": huge })), 413, "too large");
+    row("a change to a name of 10 MB", edit(&one, json!({ "last_name": huge })), 413, "too large");
+    row("a name of 10 MB, named", named("k-2", contacts, &json!({ "contact_data": huge })), 413, "too large");
+    row("a long name", with(json!({ "first_name": "Zebulon".repeat(29) })), 422, "`first_name`");
+    row("no name", with(json!({ "first_name": null, "last_name": " \u{0} " })), 422, "no name");
+    row("no e-mail and no phone", with(json!({ "email": null, "phone": "" })), 422, "no e-mail address and no phone");
+    row(
+        "nothing",
+        ask("POST", contacts, json!({ "contact_data": { "property_id": "P-1", "source": "chatbot" } })),
+        422,
+        "no name",
+    );
+    row("an e-mail that is none", with(json!({ "email": "Zebulon" })), 422, "`email`");
+    row("a change to one", edit(&one, json!({ "email": "Zebulon@" })), 422, "`email`");
+    row("a phone that is none", with(json!({ "phone": "12" })), 422, "`phone`");
+    row("a phone of another country without its code", with(json!({ "phone": "020 7946 0018" })), 422, "`phone`");
+    row("no property", with(json!({ "property_id": "" })), 422, "`property_id`");
+    row("a property with a zero byte", with(json!({ "property_id": "P\u{0}" })), 422, "`property_id`");
+    row("in ResMan's name", with(json!({ "source": "resman" })), 422, "`source`");
+    row("in nobody's name", with(json!({ "source": "Zebulon" })), 422, "");
+    let said = |kind: &str, at: &str| json!({ "initial_interaction": { "type": kind, "timestamp": at } });
+    row("an interaction by fax", with(said("fax", at)), 422, "`type`");
+    row("an instant that is none", with(said("chat", "yesterday")), 422, "");
+    row("an instant to come", with(said("chat", "9000-01-01T00:00:00Z")), 422, "`timestamp`");
+    let lead = format!("/api/resman/leads/{id}/interactions");
+    row(
+        "a message of 21,000 characters",
+        ask("POST", &lead, json!({ "type": "chat", "timestamp": at, "message": "x".repeat(21_000) })),
+        422,
+        "`message`",
+    );
+    row(
+        "sideways",
+        ask("POST", &lead, json!({ "type": "chat", "timestamp": at, "direction": "across" })),
+        422,
+        "`direction`",
+    );
+    row(
+        "a way that nobody knows",
+        with(json!({ "preferences": { "communication_method": "fax" } })),
+        422,
+        "communication_method",
+    );
+    let preferences = format!("{one}/preferences");
+    row(
+        "a wish with a zero byte",
+        ask("PUT", &preferences, json!({ "wishes": { "areas": ["P\u{0}"] } })),
+        422,
+        "wishes",
+    );
+    row(
+        "a wish of 5,000 characters",
+        ask("PUT", &preferences, json!({ "wishes": { "areas": ["x".repeat(5_000)] } })),
+        422,
+        "wishes",
+    );
+    row(
+        "a day of moving in that is none",
+        ask("PUT", &preferences, json!({ "move_in_date": "Zebulon" })),
+        422,
+        "move_in_date",
+    );
+    row(
+        "a budget upside down",
+        ask("PUT", &preferences, json!({ "budget_range": { "min": 2, "max": 1 } })),
+        422,
+        "budget_range",
+    );
+    row(
+        "a unit of no kind",
+        ask("PUT", &preferences, json!({ "unit_preferences": ["Zebulon"] })),
+        422,
+        "unit_preferences",
+    );
+    row("a status that nobody knows", edit(&one, json!({ "status": "Zebulon" })), 422, "`status`");
+    row("a status that only a merge gives", edit(&one, json!({ "status": "merged" })), 422, "`status`");
+    row(
+        "what ResMan does not share",
+        ask("PUT", &one, json!({ "contact_data": { "notes": "x" }, "update_source": "resman" })),
+        422,
+        "ResMan shares",
+    );
+    row(
+        "a stale version",
+        ask("PUT", &one, json!({ "contact_data": { "notes": "x" }, "update_source": "manual", "version": 99 })),
+        409,
+        "at version",
+    );
+    row(
+        "the same in ResMan's name",
+        ask(
+            "PUT",
+            &one,
+            json!({ "contact_data": { "email": "r@mail.example" }, "update_source": "resman", "version": 99 }),
+        ),
+        409,
+        "at version",
+    );
+    let nobody = "019e0000-0000-7000-8000-000000000000";
+    row("a change of nobody", edit(&format!("{contacts}/{nobody}"), json!({ "notes": "x" })), 404, "no contact");
+    row("an id that is none", edit(&format!("{contacts}/7"), json!({})), 404, "");
+    row(
+        "a change of one that was merged away",
+        edit(&format!("{contacts}/{a}"), json!({ "notes": "x" })),
+        409,
+        "merged into",
+    );
+    row(
+        "the same as a lead",
+        ask(
+            "PUT",
+            &format!("/api/resman/leads/{b}"),
+            json!({ "lead_data": { "status": "lost" }, "update_source": "manual" }),
+        ),
+        409,
+        "merged into",
+    );
+    row("an opt-out for fax", ask("POST", &format!("{one}/opt-out"), json!({ "type": "fax" })), 422, "opt-out");
+    row("an opt-out of nothing", ask("POST", &format!("{one}/opt-out"), json!({})), 422, "`type`");
+    row(
+        "an opt-in without a reason",
+        ask("POST", &format!("{one}/opt-in"), json!({ "type": "all", "reason": " " })),
+        422,
+        "`reason`",
+    );
+    row("a merge with itself", ask("POST", merges, pair(&id, &id)), 422, "with itself");
+    row("a loop of merges: C into A", ask("POST", merges, pair(a, c)), 422, "one contact already");
+    row("a loop of two: B into A", ask("POST", merges, pair(a, b)), 422, "one contact already");
+    row("a merge with nobody", ask("POST", merges, pair(&id, nobody)), 404, "no contact");
+    row("a merge that is decided", raw("POST", &format!("{merges}/{merge}/approve")), 409, "decided");
+    row("a merge that is nowhere", raw("POST", &format!("{merges}/{nobody}/approve")), 404, "no merge");
+    row(
+        "a key that was used with another body",
+        named("k-1", contacts, &office.person("Eve", "Example", "eve@mail.example")),
+        422,
+        "Idempotency-Key",
+    );
+    row("a key that was used at another address", named("k-1", "/api/resman/leads", &tobias), 422, "Idempotency-Key");
+    row("a key that is too long", named(&"k".repeat(201), contacts, &tobias), 400, "Idempotency-Key");
+    row("a key that is empty", named("", contacts, &tobias), 400, "Idempotency-Key");
+    let rules = format!("/api/resman/matching-rules/{}", office.property);
+    let criteria = |criteria: Value| {
+        ask("PUT", &rules, json!({ "matching_criteria": criteria, "merge_strategy": "manual_review" }))
+    };
+    row("a threshold beyond certainty", criteria(json!({ "merge": 1.5 })), 422, "thresholds");
+    row("thresholds upside down", criteria(json!({ "merge": 0.5, "review": 0.7 })), 422, "thresholds");
+    row("a rule that nobody knows", criteria(json!({ "merg": 0.9 })), 422, "`merg`");
+    row("a dataset that nobody reads", ask("POST", "/api/resman/sync/dragons", json!({})), 404, "no pipeline");
+    for (what, query, status) in [
+        ("a search for an e-mail that is none", "contacts/search?email=Zebulon", 422),
+        ("a search for a zero byte", "contacts/search?name=%00", 422),
+        ("a page of no list", "contacts/search?after=x", 400),
+        ("a condition that nobody knows", "contacts/search?nickname=x", 400),
+        ("a page of none", "contacts/search?limit=0", 422),
+        ("days in the wrong order", "analytics/trends?from=2026-06-02&to=2026-06-01", 422),
+        ("days before the calendar", "analytics/trends?from=-262143-01-01", 422),
+        ("a state that nobody knows", "conflicts?state=Zebulon", 400),
+        ("a number that is none", "contacts/search?limit=Zebulon", 400),
+        ("a day that is none", "analytics/trends?from=Zebulon", 400),
+    ] {
+        row(what, raw("GET", &format!("/api/resman/{query}")), status, "");
     }
-    let found = office.get("/api/resman/contacts/search?name=%25").await;
-    assert_eq!(found["total_count"], 0, "a pattern was taken for one");
+    for Nonsense { what, request, status, says } in table {
+        let response = request.send().await.unwrap_or_else(|e| panic!("{what}: {e:?}"));
+        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+        let got = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        assert_eq!((got, &*kind), (status, "application/problem+json"), "{what}: {text}");
+        let problem: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(problem["status"], status, "{what}: {text}");
+        let part = |name: &str| problem[name].as_str().unwrap_or_else(|| panic!("{what}: no {name}: {text}"));
+        assert!(!part("detail").is_empty() && part("detail").contains(says), "{what}: {text}");
+        assert!(part("hint").ends_with('.') && part("title").len() > 5, "{what} leaves one helpless: {text}");
+        assert!(!text.contains("ebulon"), "{what}: what was sent is repeated: {text}");
+        if says == "merged into" {
+            assert!(part("see").ends_with(&**c), "{what}: {text}");
+        }
+        let now = everything(&office).await;
+        let moved: Vec<_> = now.iter().filter(|(name, rows)| before.get(*name) != Some(*rows)).collect();
+        assert!(moved.is_empty(), "{what} has changed {moved:?}");
+    }
+}
+
+/// The names of the chatbot's own preferences, each once, and what becomes of them here and in ResMan.
+#[tokio::test]
+async fn preferences_may_be_named_as_the_chatbot_names_them() {
+    let office = Office::new().await;
+    let mut rosa = office.person("Rosa", "Quill", "rosa@mail.example");
+    rosa["contact_data"]["preferences"] = json!({
+        "communication_method": "text", "contact_frequency": "daily", "opt_out": false, "phone_opt_out": true,
+        "move_in_date": "08/01/2026", "budget_range": { "min": 1200, "max": 1600 }, "unit_preferences": ["studio", "2 bedroom"],
+    });
+    let (status, made) = office.ask(&office.bot, Method::POST, "/api/resman/contacts", Some(rosa)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let id = made["contact_id"].as_str().unwrap();
+    let path = format!("/api/resman/contacts/{id}/preferences");
+    let more = json!({ "email_opt_out": true, "phone_opt_out": false, "wishes": { "budget": { "min": null, "max": 1700.0, "currency": null } } });
+    let (status, shown) = office.ask(&office.bot, Method::PUT, &path, Some(more)).await;
+    assert_eq!(status, StatusCode::OK, "{shown}");
+    let outs = ["email_opt_out", "phone_opt_out", "text_opt_out"].map(|name| shown[name].as_bool().unwrap());
+    assert_eq!(outs, [true, true, false], "an opt-out is not taken back by a false");
+    let wish = |name: &str| shown["preferences"]["wishes"][name]["value"].clone();
+    assert_eq!(wish("move_in"), json!({ "from": "2026-08-01", "to": "2026-08-01" }));
+    assert_eq!((wish("bedrooms"), wish("budget")["max"].clone()), (json!({ "min": 0.0, "max": 2.0 }), json!(1700.0)));
+    assert_eq!(shown["preferences"]["communication_method"], "text");
+    // The office reads of it on the guest card.
+    let there = office.settled(id).await["resman"]["resman_lead_id"].as_str().unwrap().to_owned();
+    let notes = office.simulator.with_world(|w| {
+        w.leads.find(&there).unwrap().events.iter().filter_map(|e| e.comments.clone()).collect::<Vec<_>>()
+    });
+    assert!(notes.contains(&"Opted out of calls.".to_owned()), "{notes:?}");
+    assert!(notes.contains(&"Opted out of e-mail, calls.".to_owned()), "{notes:?}");
+}
+
+#[tokio::test]
+async fn what_is_only_odd_is_taken_as_it_is() {
+    let office = Office::new().await;
+    // Emoji, right-to-left marks and joiners are parts of names.
+    let names = ["😀 שָׁלוֹם", "O'Neil-ß", "李", "👩\u{200d}🚀", "\u{202b}محمد\u{202c}", "Ǆ\u{301}"];
+    for (n, name) in names.into_iter().enumerate() {
+        let id = office.create(name, "Example", &format!("odd{n}@mail.example")).await;
+        let lead = office.settled(&id).await;
+        assert_eq!(lead["contact"]["first_name"], name);
+        let there = lead["resman"]["resman_lead_id"].as_str().unwrap().to_owned();
+        let held = office.simulator.with_world(|w| w.leads.find(&there).unwrap().people[0].first_name.clone());
+        assert_eq!(held, name, "in ResMan");
+    }
+    assert_eq!(
+        office.get("/api/resman/contacts/search?name=%25").await["total_count"],
+        0,
+        "a pattern was taken for one"
+    );
+
+    // Phones of other countries keep their country, here and in ResMan; without a country code they are of the property's.
+    let create = async |property: &str, n: usize, phone: &str| {
+        let mut body = office.person("Abroad", "Example", &format!("abroad{n}@mail.example"));
+        body["contact_data"]["last_name"] = json!(format!("Number{n}"));
+        body["contact_data"]["phone"] = json!(phone);
+        body["contact_data"]["property_id"] = json!(property);
+        let (status, made) = office.ask(&office.bot, Method::POST, "/api/resman/contacts", Some(body)).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+        made["contact_id"].as_str().unwrap().to_owned()
+    };
+    for (n, (typed, kept)) in [
+        ("+44 (0)20 7946 0018", "+442079460018"),
+        ("+49 30 23125 018", "+493023125018"),
+        ("+52 55 1234 5678", "+525512345678"),
+        ("(251) 555-0188", "+12515550188"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = create(&office.property, n, typed).await;
+        let lead = office.settled(&id).await;
+        assert_eq!(lead["contact"]["phone"], kept);
+        let there = lead["resman"]["resman_lead_id"].as_str().unwrap().to_owned();
+        let held = office.simulator.with_world(|w| w.leads.find(&there).unwrap().people[0].phone.clone());
+        assert_eq!(held.as_deref(), Some(kept), "in ResMan");
+    }
+    sqlx::query("insert into core.properties (property_id, name, country) values ('P-London', 'x', 'GB')")
+        .execute(office.house.pool())
+        .await
+        .unwrap();
+    let id = create("P-London", 9, "020 7946 0018").await;
+    let path = format!("/api/resman/contacts/{id}");
+    assert_eq!(office.get(&path).await["phone"], "+442079460018");
+    let change = json!({ "contact_data": { "phone": "020 7946 0019" }, "update_source": "manual" });
+    assert_eq!(office.ask(&office.staff, Method::PUT, &path, Some(change)).await.1["phone"], "+442079460019");
+    let found = office.get("/api/resman/contacts/search?property_id=P-London&phone=020%207946%200019").await;
+    assert_eq!(found["total_count"], 1, "{found}");
 }
 
 #[tokio::test]

@@ -222,7 +222,15 @@ async fn what_a_chatbot_writes_is_read_scored_and_shown() {
 async fn a_model_reads_and_the_embedded_reader_stands_in() {
     let good = json!({
         "conversation_summary": "Wants two bedrooms.", "key_topics": [], "sentiment_analysis": { "score": 0.9, "label": "gloomy" },
-        "preferences_extracted": { "bedrooms": { "value": { "min": 2.0, "max": 2.0 }, "message": 0, "words": "2br", "confidence": 0.9 } },
+        "preferences_extracted": { "bedrooms": { "value": { "min": 2.0, "max": 2.0 }, "message": 0, "words": "3BR, for", "confidence": 0.9 },
+            "pets": { "value": { "has": true, "kinds": { "dog": 1 } }, "message": 0, "words": "a dog", "confidence": 0.9 },
+            "floor": { "value": { "min": 3.0, "max": 3.0 }, "message": 1, "words": "please", "confidence": 0.9 },
+            "areas": [
+                { "value": "Zebulon", "message": 0, "words": "zebulon", "confidence": 0.9 },
+                { "value": "Raleigh", "message": 0, "words": "Raleigh", "confidence": 0.9 },
+                { "value": "Nowhere", "message": 0, "words": " ", "confidence": 0.9 },
+            ],
+        },
     });
     let mut beyond = good.clone();
     beyond["preferences_extracted"]["bedrooms"]["message"] = json!(7);
@@ -246,13 +254,18 @@ async fn a_model_reads_and_the_embedded_reader_stands_in() {
     let config: Config = serde_json::from_value(json!({ "url": url, "model": "m-1" })).unwrap();
     let remote = Remote::open(config, &Env::default()).unwrap();
     let message = Message { role: Role::Renter, at: None, text: "3br for Zebulon please".to_owned() };
-    let conversation = Conversation { messages: vec![message], zone: None };
+    let bye = Message { role: Role::Agent, at: None, text: "Sure, and a cat? Goodbye".to_owned() };
+    let conversation = Conversation { messages: vec![message, bye], zone: None };
     let read = remote.enrich(&conversation).await.unwrap();
     assert_eq!(
         (read.reader.as_str(), &read.fallback, read.reading.sentiment_analysis.label.as_str()),
         ("m-1", &None, "positive")
     );
-    assert_eq!(read.reading.preferences_extracted.bedrooms.unwrap().value.max, Some(2.0));
+    // Evidence that nobody gave is none, and what it stood for is dropped: words that are not there, of another message, or none.
+    let wishes = read.reading.preferences_extracted;
+    assert_eq!(wishes.bedrooms.unwrap().value.max, Some(2.0));
+    assert_eq!((wishes.pets, wishes.floor), (None, None));
+    assert_eq!(wishes.areas.iter().map(|a| &*a.value).collect::<Vec<_>>(), ["Zebulon"]);
     for _ in 0..3 {
         let read = remote.enrich(&conversation).await.unwrap();
         assert_eq!(

@@ -232,7 +232,7 @@ proptest! {
     /// Whatever people write, the document is XML that reads back as they wrote it, cut to the schema's lengths.
     #[test]
     fn any_text_makes_a_document(first in "\\PC{1,80}", last in any::<String>(), comments in any::<String>(), long in 0usize..4000) {
-        let comments = format!("{comments}{}", "x".repeat(long));
+        let comments = format!("{comments}\u{b}\u{ffff}{}", "x".repeat(long));
         let lead = Lead {
             person: Person { first_name: first.clone(), last_name: format!("L{last}"), ..Person::default() },
             event: Some(Event {
@@ -250,6 +250,8 @@ proptest! {
         let prospect = root.child("Prospects").unwrap().child("Prospect").unwrap();
         let name = prospect.child("Customers").unwrap().child("Customer").unwrap().child("Name").unwrap();
         let back = name.text_of("FirstName").unwrap();
+        let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
+        prop_assert!(xml.chars().all(allowed), "XML 1.0 has no such character");
         prop_assert!(back.chars().count() <= 50 && first.trim().starts_with(back.trim_end()));
         let parts: Vec<_> = prospect.child("Events").unwrap().all("Event").filter_map(|e| e.text_of("Comments")).collect();
         prop_assert!(parts.iter().all(|p| p.chars().count() <= 1000));

@@ -1,6 +1,6 @@
 //! Leads and residents of ResMan, polled: every change reaches the contacts once, whatever dies or fails on the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -210,6 +210,8 @@ async fn residents_come_with_the_ends_of_their_leases_and_without_a_list_that_is
     for row in rows.values() {
         let current = truth[row["person_id"].as_str().unwrap()];
         assert_eq!(row["status"], if current { "current" } else { "applicant" });
+        // Only the list of residents tells the account that is billed.
+        assert_eq!(row.contains_key("billing_account_id"), current, "{row:?}");
     }
     office
         .simulator
@@ -235,12 +237,17 @@ struct House {
 
 impl House {
     async fn new(office: Office, every: &str, clock: Arc<dyn Clock>) -> Self {
+        let settings = office.settings();
+        Self::with(office, every, clock, settings).await
+    }
+
+    async fn with(office: Office, every: &str, clock: Arc<dyn Clock>, settings: Value) -> Self {
         let db = TestDb::new().await;
         let specs = office.dir.path().join("specs");
         std::fs::create_dir(&specs).unwrap();
         let spec = json!({
             "name": PIPELINE, "about": "leads",
-            "source": {"connector": "resman", "stream": "people", "read": "changes", "settings": office.settings()},
+            "source": {"connector": "resman", "stream": "people", "read": "changes", "settings": settings},
             "sinks": [{"sink": "postgres"}],
             "schedule": {"every": every},
         });
@@ -305,6 +312,55 @@ async fn a_poll_without_news_is_one_call_a_property_and_leaves_no_run() {
     assert_eq!(house.count("select count(*) from ops.polls where fault is null and failures = 1").await, 1);
 }
 
+/// Many properties and a partner who takes few calls a second: whoever has news is asked in each poll, the others in turn.
+#[tokio::test]
+async fn of_many_properties_those_with_news_are_asked_in_each_poll_and_the_others_in_turn() {
+    let office = Office::new(40, 1, Options::default()).await;
+    let mut settings = office.settings();
+    settings["limits"] = json!({"calls_per_sec": 30, "burst": 1, "backoff_ms": 1, "attempts": 2, "parallel": 4});
+    let clock = Arc::new(office.clock.clone());
+    let house = House::with(office, "1s", clock, settings).await;
+    let stop = CancellationToken::new();
+    let mut poller = house.poller();
+    assert_eq!(poller.poll(&stop).await.unwrap(), Polled::News);
+    let (simulator, clock) = (&house.office.simulator, &house.office.clock);
+    clock.advance(TimeDelta::seconds(10));
+    // The first poll of a process leaves nobody out.
+    simulator.forget_requests();
+    poller.poll(&stop).await.unwrap();
+    let asked = |simulator: &Simulator| {
+        let all = simulator.requests().into_iter().filter(|r| r.path == "/Prospects");
+        all.filter_map(|r| r.property).collect::<Vec<String>>()
+    };
+    assert_eq!(asked(simulator).len(), 40);
+    let id = simulator.with_world(|w| w.leads.all[7].id.clone());
+    let property = simulator.with_world(|w| w.leads.all[7].property_id.clone());
+    let edit = |n: usize| {
+        let now = clock.now();
+        simulator.with_world(|w| w.leads.edit(&id, now, |l| l.people[0].email = Some(format!("n{n}@mail.example"))));
+    };
+    edit(0);
+    let mut polls = 0;
+    while poller.poll(&stop).await.unwrap() == Polled::Nothing {
+        polls += 1;
+        assert!(polls < 8, "nobody comes by");
+    }
+    let mut seen = BTreeSet::new();
+    for n in 1..12 {
+        clock.advance(TimeDelta::seconds(1));
+        edit(n);
+        simulator.forget_requests();
+        assert_eq!(poller.poll(&stop).await.unwrap(), Polled::News, "news at a lively property waits");
+        let asked = asked(simulator);
+        assert!(asked.contains(&property) && asked.len() < 40, "{} calls in one poll", asked.len());
+        seen.extend(asked);
+        if seen.len() == 40 {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 40, "somebody is never asked");
+}
+
 #[tokio::test]
 async fn a_lead_whose_slice_was_committed_is_told_though_nobody_lived_to_do_it() {
     let house = House::of(1, 3, Options::default()).await;
@@ -334,6 +390,15 @@ async fn a_lead_whose_slice_was_committed_is_told_though_nobody_lived_to_do_it()
     assert_eq!(telling::tell(&house.contacts).await.unwrap(), 3);
     assert_eq!(house.count("select count(*) from sync.contacts").await, 3);
     assert_eq!(telling::tell(&house.contacts).await.unwrap(), 0);
+    // A phone without a country code is of the property's country, whoever tells.
+    for sql in [
+        "insert into core.properties (property_id, name, country) select distinct property_id, 'x', 'GB' from core.leads",
+        "update core.leads set phone = '020 7946 0018'",
+    ] {
+        sqlx::query(sql).execute(&house.db.pool).await.unwrap();
+    }
+    telling::tell(&house.contacts).await.unwrap();
+    assert_eq!(house.count("select count(*) from sync.contacts where phone = '+442079460018'").await, 3);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `resman`: inventory, leads and residents from both generations of ResMan's API.
 
+mod attention;
 mod datasets;
 mod leads;
 mod people;
@@ -97,6 +98,7 @@ pub struct ResMan {
     include_concessions_in_pricing: bool,
     full_pricing_matrix: bool,
     overlap_secs: u32,
+    parallel: usize,
     connection: String,
     clock: Arc<dyn Clock>,
     beliefs: Mutex<people::Beliefs>,
@@ -195,6 +197,14 @@ impl Reading {
         }
     }
 
+    /// Takes over what another reading found out, each endpoint that is off once.
+    fn merge(&mut self, other: Reading) {
+        let known = |n: &Note| n.topic == "endpoint_off" && self.off.contains(n.subject.as_str());
+        let notes: Vec<Note> = other.notes.into_iter().filter(|n| !known(n)).collect();
+        self.notes.extend(notes);
+        self.off.extend(other.off);
+    }
+
     fn note(&mut self, topic: &str, subject: &str, text: String) {
         self.notes.push(Note { topic: topic.to_owned(), subject: subject.to_owned(), text, count: 1 });
     }
@@ -232,6 +242,7 @@ impl Component for ResMan {
         }
         let (v1_url, v2_url) = (base("v1_url", &config.v1_url)?, base("v2_url", &config.v2_url)?);
         let partner_id = config.partner_id.resolve()?;
+        let parallel = config.limits.parallel.max(1) as usize;
         Ok(Box::new(Self {
             client: Client::new(&account("resman", &partner_id), &env, config.limits)?.final_words(TOO_MUCH),
             v1_url,
@@ -244,6 +255,7 @@ impl Component for ResMan {
             include_concessions_in_pricing: config.include_concessions_in_pricing,
             full_pricing_matrix: config.full_pricing_matrix,
             overlap_secs: config.overlap_secs,
+            parallel,
             connection: env.connection,
             clock: env.clock,
             beliefs: Mutex::default(),

@@ -10,8 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::{Cursor, Fault, Note, Result};
 use chrono::{DateTime, DurationRound, TimeDelta, TimeZone, Utc};
+use futures::{StreamExt, future, stream};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
+use super::attention::Attention;
 use super::leads::{Lead, Tables};
 use super::{FAILURES_IN_A_ROW, Inventory, Reading, ResMan, Trouble};
 use crate::emit::Emit;
@@ -71,6 +74,7 @@ struct Seen {
 pub(super) struct Beliefs {
     properties: Option<(DateTime<Utc>, BTreeSet<String>)>,
     newer_off: Option<DateTime<Utc>>,
+    attention: Attention,
 }
 
 /// The part of a property's leads that is wanted.
@@ -101,28 +105,52 @@ impl ResMan {
         };
         let mut ahead: BTreeSet<&String> =
             listed.iter().chain(&only).chain(&self.properties).filter(|p| wanted(p)).collect();
+        // A reading on from a cursor need not ask about everybody at once: the next one goes on.
+        let in_turn = changes && place.after.is_none() && !place.marks.is_empty() && only.is_empty();
         let after = place.after.clone();
         ahead.retain(|p| after.as_ref().is_none_or(|after| *p > after));
         emit.event(Event::Ahead(ahead.len() as u64)).await?;
-        let mut failures = 0;
-        for property in ahead {
+        let began = Instant::now();
+        let ahead: Vec<String> = ahead.into_iter().cloned().collect();
+        let (ahead, patience) =
+            if in_turn { self.beliefs.lock().await.attention.order(ahead, began) } else { (ahead, None) };
+        let asked = ahead.into_iter().map(|property| {
             let range = match &request.read {
                 Read::Backfill { from, until } => Range::Between(*from, *until),
-                Read::Changes { .. } => Range::Since(place.marks.get(property).cloned().unwrap_or_default()),
+                Read::Changes { .. } => Range::Since(place.marks.get(&property).cloned().unwrap_or_default()),
                 _ => Range::Since(Mark::default()),
             };
-            let read = match listed.contains(property) {
-                true => self.leads(property, &range, &mut reading).await,
-                false => Err(Trouble::Scope(
-                    Fault::user("the account does not list this property")
-                        .hint("Check the id, and whether the partner still has access to the property."),
-                )),
-            };
+            (property, range)
+        });
+        // As many at once as the account allows; they come in their order.
+        let asked: Vec<(String, Range)> = asked.collect();
+        let listed = &listed;
+        let mut answers = stream::iter(asked)
+            .take_while(|_| future::ready(patience.is_none_or(|patience| began.elapsed() < patience)))
+            .map(|(property, range)| async move {
+                let mut own = Reading::default();
+                let read = match listed.contains(&property) {
+                    true => self.leads(&property, &range, &mut own).await,
+                    false => Err(Trouble::Scope(
+                        Fault::user("the account does not list this property")
+                            .hint("Check the id, and whether the partner still has access to the property."),
+                    )),
+                };
+                (property, own, read)
+            })
+            .buffered(self.parallel);
+        let mut failures = 0;
+        while let Some((property, own, read)) = answers.next().await {
+            reading.merge(own);
+            if changes {
+                let news = matches!(&read, Ok((found, _)) if !found.rows.is_empty());
+                self.beliefs.lock().await.attention.asked(&property, news && in_turn, Instant::now());
+            }
             let mut moved = !changes;
             match read {
                 Ok((found, mark)) => {
                     failures = 0;
-                    moved |= !found.rows.is_empty() || !place.marks.contains_key(property);
+                    moved |= !found.rows.is_empty() || !place.marks.contains_key(&property);
                     if changes && moved {
                         place.marks.insert(property.clone(), mark);
                     }
@@ -142,9 +170,14 @@ impl ResMan {
                 }
             }
             if moved {
-                place.after = Some(property.clone());
+                // Whoever is asked in turn has no place in the order of ids: what was not reached comes with the next reading.
+                place.after = (!in_turn).then(|| property.clone());
                 emit.event(Event::Checkpoint(Cursor::of(&place)?)).await?;
             }
+        }
+        drop(answers);
+        if changes {
+            self.beliefs.lock().await.attention.ended(began, Instant::now());
         }
         for note in reading.notes.drain(..) {
             emit.event(Event::Note(note)).await?;

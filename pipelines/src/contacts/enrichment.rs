@@ -18,7 +18,7 @@ use transforms::text::{Conversation, Embedded, Enricher, Enrichment, Message, Ro
 use uuid::Uuid;
 
 use super::model::Contact;
-use super::service::Interaction;
+use super::said::Interaction;
 use super::store;
 
 const WHAT: &str = "cannot enrich contacts";
@@ -32,6 +32,8 @@ const MOST_MESSAGES: i64 = 2_000;
 const SCORE_HOLDS: TimeDelta = TimeDelta::days(1);
 /// Scores that fade in one turn.
 const FADING: i64 = 500;
+/// The longest wish that a person may confirm, in bytes of its JSON.
+const LONGEST_WISH: usize = 4_000;
 /// Less sure than this is not written to the contact's preferences.
 const SURE: f64 = 0.5;
 
@@ -390,7 +392,17 @@ pub(super) fn confirm(contact: &mut Contact, wishes: &Map<String, Value>) {
     contact.preferences["wishes"] = Value::Object(kept);
 }
 
-/// Checks what somebody wants to confirm: known names, and values that the score can read.
+/// Whether a text in a value holds what PostgreSQL has no place for.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        _ => false,
+    }
+}
+
+/// Checks what somebody wants to confirm: known names, and values of modest length that the score can read.
 pub(super) fn check(wishes: &Map<String, Value>) -> Result<()> {
     for (name, value) in wishes.iter().filter(|(_, v)| !v.is_null()) {
         let mut whole = Map::new();
@@ -400,8 +412,9 @@ pub(super) fn check(wishes: &Map<String, Value>) -> Result<()> {
             Some(list) => Value::Array(list.iter().map(found).collect()),
             None => found(value),
         };
+        let fits = value.to_string().len() <= LONGEST_WISH && !holds_nul(&value);
         whole.insert(name.clone(), value);
-        let reads = serde_json::from_value::<Wishes>(Value::Object(whole)).is_ok();
+        let reads = fits && serde_json::from_value::<Wishes>(Value::Object(whole)).is_ok();
         if !WISHES.contains(&name.as_str()) || !reads {
             return Err(Fault::user("`preferences.wishes` holds a wish of no known name or form").hint(format!(
                 "Names are {}; values have the form that `preferences_extracted` shows.",

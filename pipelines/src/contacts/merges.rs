@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use super::identity;
 use super::model::{Contact, Status, Strategy};
-use super::service::{Answer, Contacts, Trouble, Work};
+use super::service::{Answer, Contacts, Trouble};
 use super::store::{self, Deed};
+use super::work::Work;
 
 /// Two contacts that are, or may be, one person.
 #[derive(Debug, Clone, FromRow, Serialize)]
@@ -209,19 +210,33 @@ impl Contacts {
     /// that points to the other one follows. Opt-outs only widen. In ResMan the spare lead is closed.
     pub(crate) async fn join(&self, primary: Uuid, secondary: Uuid, why: &Why<'_>) -> Answer<(Merge, Contact)> {
         if primary == secondary {
-            return Err(Trouble::refused("a contact cannot be merged with itself"));
+            return Err(Trouble::refused("a contact cannot be merged with itself").map_hint("Name two contacts."));
         }
         let mut work = self.begin().await?;
+        if let Some(id) = why.id {
+            // Somebody may have decided otherwise since the caller looked.
+            let state: Option<String> = sqlx::query_scalar("select state from sync.merges where id = $1 for update")
+                .bind(id)
+                .fetch_optional(&mut *work.tx)
+                .await
+                .map_err(|e| fault("cannot read a merge", e))?;
+            if state.as_deref() != Some("pending") {
+                return Err(decided(id));
+            }
+        }
         // Always in one order, so that two merges of the same records cannot wait for each other.
         let (first, second) = (primary.min(secondary), primary.max(secondary));
         let a = self.locked(&mut work.tx, first).await?;
         let b = self.locked(&mut work.tx, second).await?;
         if a.id == b.id {
-            return Err(Trouble::refused("both are one contact already"));
+            return Err(Trouble::refused("both are one contact already").map_hint(
+                "One of them was merged into the other, straight or by way of a third: there is nothing to do.",
+            ));
         }
         let (keep, spare) = if first == primary { (a, b) } else { (b, a) };
         if keep.property_id != spare.property_id {
-            return Err(Trouble::refused("contacts of two properties are two leads in ResMan and stay two"));
+            return Err(Trouble::refused("contacts of two properties are two leads in ResMan and stay two")
+                .map_hint("Name two contacts of one property."));
         }
         let strategy = identity::rules(&mut work.tx, &keep.property_id).await?.strategy;
         let mut after = keep.clone();
@@ -369,7 +384,10 @@ impl Trouble {
 }
 
 fn decided(id: Uuid) -> Trouble {
-    Trouble::Stale(Fault::user(format!("merge `{id}` is decided already")))
+    let fault = Fault::user(format!("merge `{id}` is decided already"));
+    Trouble::Stale(
+        fault.hint("`GET /api/resman/merges/pending` lists those that wait; `undo` takes back one that was made."),
+    )
 }
 
 /// Field by field the value that is worth more; without a strategy the values stay as they are.

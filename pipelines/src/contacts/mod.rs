@@ -16,9 +16,11 @@ pub mod model;
 pub mod push;
 pub mod reconcile;
 pub mod remote;
+pub mod said;
 pub mod service;
 pub mod store;
 pub mod telling;
+mod work;
 
 pub use model::{Contact, Patch, Source, Strategy};
 pub use service::Contacts;

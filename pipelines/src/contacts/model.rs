@@ -345,8 +345,14 @@ pub struct Preferences {
     pub communication_method: Option<String>,
     /// `immediate`, `daily` or `weekly`.
     pub contact_frequency: Option<String>,
-    /// Whether all of it is unwanted.
+    /// Whether all of it is unwanted. `false` takes nothing back, here and below.
     pub opt_out: Option<bool>,
+    /// Whether e-mails are unwanted.
+    pub email_opt_out: Option<bool>,
+    /// Whether calls are unwanted.
+    pub phone_opt_out: Option<bool>,
+    /// Whether text messages are unwanted.
+    pub text_opt_out: Option<bool>,
     /// Wishes that the person has confirmed, by name; null takes a confirmation back. No conversation changes them.
     pub wishes: Option<Map<String, Value>>,
 }
@@ -367,13 +373,13 @@ pub fn clean(patch: &Patch, region: &str) -> Result<Clean> {
     for (field, given) in [("first_name", &patch.first_name), ("last_name", &patch.last_name)] {
         let Some(name) = given.as_deref().map(tidy).filter(|n| !n.is_empty()) else { continue };
         if name.chars().count() > LONGEST_NAME {
-            return Err(Fault::user(format!("`{field}` is longer than {LONGEST_NAME} characters")));
+            return Err(too_long(field, LONGEST_NAME));
         }
         values.insert(field, name);
     }
     if let Some(email) = patch.email.as_deref().map(str::trim).filter(|e| !e.is_empty()) {
         if email.len() > LONGEST_EMAIL {
-            return Err(Fault::user(format!("`email` is longer than {LONGEST_EMAIL} characters")));
+            return Err(too_long("email", LONGEST_EMAIL));
         }
         let canonical = transforms::functions::email_canonical(email)
             .ok_or_else(|| Fault::user("`email` is not an e-mail address").hint("It has the form `name@host`."))?;
@@ -393,7 +399,7 @@ pub fn clean(patch: &Patch, region: &str) -> Result<Clean> {
     }
     if let Some(notes) = patch.notes.as_deref().map(str::trim).filter(|n| !n.is_empty()) {
         if notes.chars().count() > LONGEST_TEXT {
-            return Err(Fault::user(format!("`notes` is longer than {LONGEST_TEXT} characters")));
+            return Err(too_long("notes", LONGEST_TEXT));
         }
         values.insert("notes", notes.replace('\0', ""));
     }
@@ -405,10 +411,15 @@ pub fn clean(patch: &Patch, region: &str) -> Result<Clean> {
     Ok(Clean { values })
 }
 
+fn too_long(field: &str, most: usize) -> Fault {
+    Fault::user(format!("`{field}` is longer than {most} characters")).hint("Shorten it.")
+}
+
 fn check_word(field: &str, word: Option<&str>, known: &[&str]) -> Result<()> {
     match word {
         Some(word) if !known.contains(&word) => {
-            Err(Fault::user(format!("`preferences.{field}` is not one of {}", known.join(", "))))
+            Err(Fault::user(format!("`preferences.{field}` is not a word that is known"))
+                .hint(format!("Use one of {}.", known.join(", "))))
         }
         _ => Ok(()),
     }

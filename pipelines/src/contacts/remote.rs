@@ -10,7 +10,7 @@ use schemars::{JsonSchema, schema_for};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use transforms::text::{Conversation, Embedded, Enricher, Enrichment, Reading, Sentiment, Wishes, pattern};
+use transforms::text::{Conversation, Embedded, Enricher, Enrichment, Reading, Role, Sentiment, Wishes, pattern};
 use url::Url;
 
 /// How the model is reached.
@@ -135,13 +135,15 @@ impl Remote {
         let answer: Value = serde_json::from_slice(&answer.body).map_err(|_| wrong())?;
         let content = answer["choices"][0]["message"]["content"].as_str().ok_or_else(wrong)?;
         let reading: Reading = serde_json::from_str(content).map_err(|_| wrong())?;
-        checked(reading, conversation.messages.len()).ok_or_else(wrong)
+        let mut reading = checked(reading, conversation.messages.len()).ok_or_else(wrong)?;
+        keep_said(&mut reading.preferences_extracted, conversation);
+        Ok(reading)
     }
 }
 
 const TASK: &str = "You read a conversation of a person who looks for a home with a leasing chatbot. Answer with JSON of the given \
     schema and nothing else. Take wishes only from messages of the role `renter`, or from what the renter confirms; later words \
-    correct earlier ones; leave out what was not said. `message` is the number of the message that says it, `words` its words. \
+    correct earlier ones; leave out what was not said. `message` is the number of the message that says it, `words` its words as they stand there. \
     Resolve days against the time of the message. A studio has 0 bedrooms.";
 
 /// The reading, if it can be true of that many messages.
@@ -172,6 +174,34 @@ fn checked(mut reading: Reading, messages: usize) -> Option<Reading> {
             && w.bedrooms.as_ref().is_none_or(|b| span(b.value.min) && span(b.value.max))
     };
     bounded(&reading.preferences_extracted).then_some(reading)
+}
+
+/// Text as its words, so that case, marks and spaces make no difference.
+fn words(text: &str) -> String {
+    let plain = text.to_lowercase().replace(',', "");
+    let words = plain.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
+    words.fold(" ".to_owned(), |all, word| all + word + " ")
+}
+
+/// Drops wishes whose words nobody said: a model may make them up. The words stand in the message that is named: one of the
+/// renter's, or one that the renter answers.
+fn keep_said(wishes: &mut Wishes, conversation: &Conversation) {
+    let messages = &conversation.messages;
+    let said = |at: usize, evidence: &str| {
+        let theirs = |at: usize| messages.get(at).is_some_and(|m| m.role == Role::Renter);
+        let evidence = words(evidence);
+        !evidence.trim().is_empty()
+            && (theirs(at) || theirs(at + 1))
+            && messages.get(at).is_some_and(|m| words(&m.text).contains(&evidence))
+    };
+    macro_rules! keep {
+        ($($single:ident),*; $($list:ident),*) => {
+            $(wishes.$single = wishes.$single.take().filter(|f| said(f.message, &f.words));)*
+            $(wishes.$list.retain(|f| said(f.message, &f.words));)*
+        };
+    }
+    keep!(intent, move_in, budget, bedrooms, bathrooms, square_feet, floor, pets, lease_months, tour;
+        areas, near, amenities, emails, phones);
 }
 
 #[async_trait]

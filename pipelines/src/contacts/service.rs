@@ -1,24 +1,26 @@
 //! What the chatbot, the team and the operator do with contacts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use catalog::store::outbox::{self, New};
+use catalog::store::audit;
 use catalog::store::pg::fault;
-use catalog::store::{audit, events};
 use catalog::{Clock, Fault, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sinks::resman::document::{Event, EventKind, Lead, Person};
+use sinks::resman::document::{Event, EventKind, Lead};
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use transforms::matching::Decision;
 use uuid::Uuid;
 
 use super::identity::{self, Rules};
-use super::model::{Clean, Contact, LONGEST_TEXT, Patch, Source, Status, Strategy, clean};
+use super::model::{Clean, Contact, Patch, Source, Status, Strategy, clean};
+pub use super::said::Interaction;
 use super::store::{self, Deed};
-use super::{enrichment, merges};
+pub(super) use super::work::{Work, carried, sent};
+use super::{enrichment, merges, said};
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +83,9 @@ pub struct Contacts {
     pub lost_reason: String,
     /// The lost reason of a lead that is a duplicate of another.
     pub duplicate_reason: String,
-    gate: Arc<Semaphore>,
+    pub(super) gate: Arc<Semaphore>,
+    /// Whether the inventory's tables have been seen.
+    inventoried: Arc<AtomicBool>,
 }
 
 /// Changes under way at once. More of them would only wait for each other in the database, and take connections from
@@ -97,23 +101,6 @@ pub struct NewContact {
     pub patch: Patch,
     /// What they said first.
     pub interaction: Option<Interaction>,
-}
-
-/// Something that was said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interaction {
-    /// `chat`, `email`, `phone`, `text`, `tour` or `note`.
-    pub kind: String,
-    /// `in` from the person, `out` to them.
-    pub direction: String,
-    /// When.
-    pub at: DateTime<Utc>,
-    /// The words.
-    pub message: Option<String>,
-    /// The conversation that it is part of.
-    pub conversation_id: Option<String>,
-    /// The sender's id of it; the same id twice is one.
-    pub external_id: Option<String>,
 }
 
 /// What became of a new contact.
@@ -186,141 +173,6 @@ impl OptOut {
     }
 }
 
-/// A transaction under way, with what it will announce and send.
-pub(super) struct Work<'a> {
-    pub(super) service: &'a Contacts,
-    pub(super) tx: sqlx::Transaction<'static, sqlx::Postgres>,
-    pub(super) now: DateTime<Utc>,
-    pub(super) events: Vec<events::Event>,
-    pub(super) messages: Vec<i64>,
-    _turn: OwnedSemaphorePermit,
-}
-
-impl Work<'_> {
-    /// Saves a change, with its event.
-    pub(super) async fn change(
-        &mut self,
-        before: Option<&Contact>,
-        after: &mut Contact,
-        deed: &Deed<'_>,
-    ) -> Result<bool> {
-        let changed = store::changed(before, after);
-        let moved = store::change(&mut self.tx, before, after, deed).await?;
-        if moved {
-            self.events.push(store::event(if before.is_none() { "created" } else { "updated" }, after, &changed));
-        }
-        identity::index(&mut self.tx, after, &self.service.region).await?;
-        Ok(moved)
-    }
-
-    /// Puts a lead message into the outbox, if ResMan can take it: it knows nobody without both names.
-    pub(super) async fn send(
-        &mut self,
-        contact: &mut Contact,
-        kind: &str,
-        event: Option<Event>,
-        lead: Lead,
-    ) -> Result<()> {
-        if contact.first_name.is_empty() || contact.last_name.is_empty() {
-            return Ok(());
-        }
-        let counterpart = store::counterparts(&mut self.tx, contact.id).await?.into_iter().next();
-        let lead = Lead {
-            property_id: contact.property_id.clone(),
-            prospect_id: lead.prospect_id.or_else(|| counterpart.as_ref().map(|c| c.prospect_id.clone())),
-            person_id: lead.person_id.or_else(|| counterpart.and_then(|c| c.person_id)),
-            person: Person {
-                first_name: contact.first_name.clone(),
-                last_name: contact.last_name.clone(),
-                email: contact.email.clone(),
-                phone: contact.phone.clone(),
-                ..Person::default()
-            },
-            event,
-            ..lead
-        };
-        if !contact.pushed.is_object() {
-            contact.pushed = json!({});
-        }
-        for field in carried(kind) {
-            if let Some(value) = sent(&lead, kind, field) {
-                match contact.pushed[*field].as_array_mut() {
-                    Some(list) => list.push(json!(value)),
-                    None => contact.pushed[*field] = json!([value]),
-                }
-            }
-        }
-        let payload = serde_json::to_value(&lead).map_err(|e| Fault::us("a lead has no JSON form").because(e))?;
-        let message = New {
-            courier: "resman".to_owned(),
-            connection: self.service.connection.clone(),
-            lane: contact.id.to_string(),
-            kind: kind.to_owned(),
-            payload,
-            // Each is one of a kind: what has to be said again, for instance because a person has decided so, is no repetition.
-            dedupe_key: format!("contact/{}/{kind}/{}", contact.id, Uuid::now_v7()),
-            run_after: self.now,
-        };
-        self.messages.extend(outbox::put(&mut self.tx, &message, self.now).await?);
-        Ok(())
-    }
-
-    /// Creates or updates the lead, whichever ResMan needs.
-    pub(super) async fn send_person(&mut self, contact: &mut Contact, event: Option<Event>) -> Result<()> {
-        let known =
-            !store::counterparts(&mut self.tx, contact.id).await?.is_empty() || self.created(contact.id).await?;
-        if known {
-            self.send(contact, "lead_update", None, Lead::default()).await?;
-            if event.is_some() {
-                self.send(contact, "lead_event", event, Lead::default()).await?;
-            }
-            return Ok(());
-        }
-        self.send(contact, "lead_create", event, Lead::default()).await
-    }
-
-    async fn created(&mut self, id: Uuid) -> Result<bool> {
-        sqlx::query_scalar(
-            "select exists (select from sync.outbox where lane = $1 and kind = 'lead_create' and state in ('waiting', 'delivered'))",
-        )
-        .bind(id.to_string())
-        .fetch_one(&mut *self.tx)
-        .await
-        .map_err(|e| fault("cannot read the outbox", e))
-    }
-
-    /// Commits, with the events last: their lock is short.
-    pub(super) async fn commit(mut self) -> Result<Vec<i64>> {
-        if !self.events.is_empty() {
-            events::append(&mut self.tx, &self.events, self.now).await?;
-        }
-        self.tx.commit().await.map_err(|e| fault("cannot commit a change of contacts", e))?;
-        Ok(self.messages)
-    }
-}
-
-/// The shared fields that a kind of message brings to ResMan.
-pub(super) fn carried(kind: &str) -> &'static [&'static str] {
-    match kind {
-        "lead_create" => &["first_name", "last_name", "email", "phone", "status"],
-        "lead_update" => &["first_name", "last_name", "email", "phone"],
-        "lead_lost" | "lead_reactivate" => &["status"],
-        _ => &[],
-    }
-}
-
-/// The value of a shared field that a message brings.
-pub(super) fn sent(lead: &Lead, kind: &str, field: &str) -> Option<String> {
-    match field {
-        "first_name" => Some(lead.person.first_name.clone()),
-        "last_name" => Some(lead.person.last_name.clone()),
-        "email" => lead.person.email.clone(),
-        "phone" => lead.person.phone.clone(),
-        "status" => Some(if kind == "lead_lost" { "lost" } else { "prospect" }.to_owned()),
-        _ => None,
-    }
-}
-
 impl Contacts {
     /// The service with ResMan's usual names.
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>) -> Self {
@@ -332,14 +184,44 @@ impl Contacts {
             lost_reason: "Inactive (Lack of Response)".to_owned(),
             duplicate_reason: "Inactive (Lack of Response)".to_owned(),
             gate: Arc::new(Semaphore::new(AT_ONCE)),
+            inventoried: Arc::default(),
         }
     }
 
-    pub(super) async fn begin(&self) -> Result<Work<'_>> {
-        let turn = self.gate.clone().acquire_owned().await;
-        let turn = turn.map_err(|e| Fault::us("the gate of contacts is closed").because(e))?;
-        let tx = self.pool.begin().await.map_err(|e| fault("cannot begin a change of contacts", e))?;
-        Ok(Work { service: self, tx, now: self.clock.now(), events: Vec::new(), messages: Vec::new(), _turn: turn })
+    /// The same for one property: phones without a country code are of its country, where that is known.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn at(&self, property: &str) -> Result<Contacts> {
+        let mut connection = self.pool.acquire().await.map_err(|e| fault("cannot read a property's country", e))?;
+        self.at_by(&mut connection, property).await
+    }
+
+    /// The same over a connection that is there, for whoever holds one already.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn at_by(&self, connection: &mut PgConnection, property: &str) -> Result<Contacts> {
+        let what = "cannot read a property's country";
+        // Only a database that holds contacts and nothing else has no such table; it may get one.
+        if !self.inventoried.load(Ordering::Relaxed) {
+            let there: bool = sqlx::query_scalar("select to_regclass('core.properties') is not null")
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(|e| fault(what, e))?;
+            if !there {
+                return Ok(self.clone());
+            }
+            self.inventoried.store(true, Ordering::Relaxed);
+        }
+        let region: Option<String> = sqlx::query_scalar(
+            "select upper(country) from core.properties where property_id = $1 and deleted_at is null and country ~ '^[A-Za-z]{2}$'",
+        )
+        .bind(property)
+        .fetch_optional(connection)
+        .await
+        .map_err(|e| fault(what, e))?;
+        Ok(Contacts { region: region.unwrap_or_else(|| self.region.clone()), ..self.clone() })
     }
 
     pub(super) fn checked(&self, patch: &Patch) -> Answer<Clean> {
@@ -352,32 +234,44 @@ impl Contacts {
     /// # Errors
     /// When a value is not what it claims to be, or there is nothing by which the person could be known.
     pub async fn create(&self, new: &NewContact, source: Source, actor: &str) -> Answer<Created> {
-        let clean = self.checked(&new.patch)?;
         if new.property_id.trim().is_empty() || new.property_id.len() > 100 {
             return Err(Trouble::refused("`property_id` is missing or longer than 100 characters"));
         }
-        if !["first_name", "last_name", "email", "phone"].iter().any(|f| clean.values.contains_key(f)) {
-            return Err(Trouble::refused("a contact needs a name, an e-mail address or a phone number"));
+        let here = self.at(&new.property_id).await?;
+        let clean = here.checked(&new.patch)?;
+        let given = |fields: [&str; 2]| fields.iter().any(|f| clean.values.contains_key(f));
+        if !given(["first_name", "last_name"]) {
+            return Err(Trouble::Refused(
+                Fault::user("the contact has no name")
+                    .hint("Give `first_name` or `last_name`; ResMan takes a lead once it has both."),
+            ));
         }
-        check_interaction(new.interaction.as_ref())?;
-        let mut work = self.begin().await?;
+        // Without them nobody could be told from a namesake, here or in ResMan, where the name would find another's lead.
+        if !given(["email", "phone"]) {
+            return Err(Trouble::Refused(
+                Fault::user("the contact has no e-mail address and no phone number")
+                    .hint("Give `email` or `phone`: by its name alone nobody is known again."),
+            ));
+        }
+        said::check(new.interaction.as_ref())?;
+        let mut work = here.begin().await?;
         let now = work.now;
         let mut fresh = blank(&new.property_id, source, work.now);
         apply(&mut fresh, &clean, &new.patch, source, work.now);
         super::inbound::keep_opt_outs(&mut work, &mut fresh).await?;
-        let record = identity::record(&fresh, &self.region);
+        let record = identity::record(&fresh, &here.region);
         identity::hold(&mut work.tx, &new.property_id, &record).await?;
         let rules = identity::rules(&mut work.tx, &new.property_id).await?;
-        let found = identity::candidates(&mut work.tx, &fresh, &rules.profile, &self.region).await?;
+        let found = identity::candidates(&mut work.tx, &fresh, &rules.profile, &here.region).await?;
         let best = found.into_iter().next();
-        let event = new.interaction.as_ref().map(happened);
+        let event = new.interaction.as_ref().map(said::happened);
         let deed = Deed { source: source.as_str(), actor, action: "contact_create", rule: "new", at: work.now };
         let created = match best {
             Some(known) if known.decision == Decision::Merge => {
                 let before = store::lock(&mut work.tx, known.contact.id).await?;
                 let mut after = before.clone();
                 enrich(&mut after, &clean, &new.patch, source, rules.strategy, work.now);
-                record_interaction(&mut work, &mut after, new.interaction.as_ref()).await?;
+                said::record(&mut work, &mut after, new.interaction.as_ref()).await?;
                 let deed = Deed { action: "contact_match", rule: "matched", ..deed };
                 work.change(Some(&before), &mut after, &deed).await?;
                 let person = ["first_name", "last_name", "email", "phone"];
@@ -386,6 +280,7 @@ impl Contacts {
                 } else if event.is_some() {
                     work.send(&mut after, "lead_event", event, Lead::default()).await?;
                 }
+                here.tell_opt_outs(&mut work, Some(&before), &mut after).await?;
                 store::save(&mut work.tx, &after).await?;
                 Created {
                     contact_id: after.id,
@@ -394,7 +289,7 @@ impl Contacts {
                     confidence: Some(known.scored.probability),
                     review: false,
                     enrichment_data: match after.enrichment.as_object().is_some_and(|e| e.is_empty()) {
-                        true => enrichment::at_once(new.interaction.as_ref(), &self.region, now),
+                        true => enrichment::at_once(new.interaction.as_ref(), &here.region, now),
                         false => after.enrichment,
                     },
                     version: after.version,
@@ -402,10 +297,11 @@ impl Contacts {
                 }
             }
             other => {
-                record_interaction(&mut work, &mut fresh, None).await?;
+                said::record(&mut work, &mut fresh, None).await?;
                 work.change(None, &mut fresh, &deed).await?;
-                record_interaction(&mut work, &mut fresh, new.interaction.as_ref()).await?;
+                said::record(&mut work, &mut fresh, new.interaction.as_ref()).await?;
                 work.send_person(&mut fresh, event).await?;
+                here.tell_opt_outs(&mut work, None, &mut fresh).await?;
                 store::save(&mut work.tx, &fresh).await?;
                 if let Some(maybe) = &other {
                     merges::propose(&mut work, &maybe.contact, &fresh, &maybe.scored).await?;
@@ -416,7 +312,7 @@ impl Contacts {
                     matched_contact_id: other.as_ref().map(|m| m.contact.id),
                     confidence: other.as_ref().map(|m| m.scored.probability),
                     review: other.is_some(),
-                    enrichment_data: enrichment::at_once(new.interaction.as_ref(), &self.region, now),
+                    enrichment_data: enrichment::at_once(new.interaction.as_ref(), &here.region, now),
                     version: fresh.version,
                     messages: Vec::new(),
                 }
@@ -456,8 +352,9 @@ impl Contacts {
         source: Source,
         actor: &str,
     ) -> Answer<Changed> {
-        let clean = self.checked(patch)?;
-        let mut work = self.begin().await?;
+        let here = self.at(&self.get(id).await?.property_id).await?;
+        let clean = here.checked(patch)?;
+        let mut work = here.begin().await?;
         let before = self.locked(&mut work.tx, id).await?;
         if version.is_some_and(|v| v != before.version) {
             return Err(Trouble::Stale(
@@ -482,12 +379,13 @@ impl Contacts {
         let moved = |field: &str| before.field(field) != after.field(field);
         let person = ["first_name", "last_name", "email", "phone"].into_iter().any(moved);
         let notes = moved("notes").then(|| after.notes.clone()).flatten();
+        self.tell_opt_outs(work, Some(before), after).await?;
         let (was, is) = (Status::parse(&before.status).class(), Status::parse(&after.status).class());
         if person {
             work.send_person(after, None).await?;
         }
         if let Some(notes) = notes {
-            let event = note(work.now, notes);
+            let event = said::note(work.now, notes);
             work.send(after, "lead_event", Some(event), Lead::default()).await?;
         }
         let at = work.now;
@@ -505,6 +403,17 @@ impl Contacts {
         }
     }
 
+    /// ResMan has no field for opt-outs: the office reads of new ones among the lead's communications.
+    async fn tell_opt_outs(&self, work: &mut Work<'_>, before: Option<&Contact>, after: &mut Contact) -> Result<()> {
+        let outs = |c: &Contact| [c.email_opt_out, c.phone_opt_out, c.text_opt_out];
+        let before = before.map_or([false; 3], outs);
+        if before.into_iter().zip(outs(after)).any(|(was, is)| is && !was) {
+            let text = format!("Opted out of {}.", opted(after));
+            work.send(after, "lead_event", Some(said::note(work.now, text)), Lead::default()).await?;
+        }
+        Ok(())
+    }
+
     /// Notes what a person wants no more of. Opt-outs only ever widen here.
     ///
     /// # Errors
@@ -517,9 +426,7 @@ impl Contacts {
         let deed = Deed { source: source.as_str(), actor, action: "contact_opt_out", rule: "asked", at: work.now };
         let moved = work.change(Some(&before), &mut after, &deed).await?;
         if moved {
-            let text = format!("Opted out of {}.", opted(&after));
-            let event = note(work.now, text);
-            work.send(&mut after, "lead_event", Some(event), Lead::default()).await?;
+            self.tell_opt_outs(&mut work, Some(&before), &mut after).await?;
             store::save(&mut work.tx, &after).await?;
         }
         let messages = work.commit().await?;
@@ -532,7 +439,10 @@ impl Contacts {
     /// When there is no such contact or no reason.
     pub async fn opt_in(&self, id: Uuid, what: OptOut, reason: &str, actor: &str) -> Answer<Changed> {
         if reason.trim().is_empty() {
-            return Err(Trouble::refused("an opt-out is taken back only with a reason"));
+            return Err(Trouble::Refused(
+                Fault::user("an opt-out is taken back only with a reason")
+                    .hint("Say in `reason` how the person agreed."),
+            ));
         }
         let mut work = self.begin().await?;
         let before = self.locked(&mut work.tx, id).await?;
@@ -552,17 +462,17 @@ impl Contacts {
     /// # Errors
     /// When there is no such contact.
     pub async fn interact(&self, id: Uuid, interaction: &Interaction, source: Source, actor: &str) -> Answer<Changed> {
-        check_interaction(Some(interaction))?;
+        said::check(Some(interaction))?;
         let mut work = self.begin().await?;
         let before = self.locked(&mut work.tx, id).await?;
         let mut after = before.clone();
-        let new = record_interaction(&mut work, &mut after, Some(interaction)).await?;
+        let new = said::record(&mut work, &mut after, Some(interaction)).await?;
         if new {
             let deed =
                 Deed { source: source.as_str(), actor, action: "contact_interaction", rule: "asked", at: work.now };
             work.change(Some(&before), &mut after, &deed).await?;
             work.events.push(store::event("interaction", &after, &[]));
-            work.send(&mut after, "lead_event", Some(happened(interaction)), Lead::default()).await?;
+            work.send(&mut after, "lead_event", Some(said::happened(interaction)), Lead::default()).await?;
             store::save(&mut work.tx, &after).await?;
         }
         let messages = work.commit().await?;
@@ -583,7 +493,10 @@ impl Contacts {
     pub async fn set_rules(&self, property: &str, rules: &Rules, actor: &str) -> Answer<()> {
         let p = &rules.profile;
         if ![p.merge, p.review, p.cluster].iter().all(|t| (0.0..=1.0).contains(t)) || p.review > p.merge {
-            return Err(Trouble::refused("thresholds lie between 0 and 1, `review` not above `merge`"));
+            return Err(Trouble::Refused(
+                Fault::user("the thresholds are not probabilities in their order")
+                    .hint("Each lies between 0 and 1, and `review` not above `merge`."),
+            ));
         }
         let mut work = self.begin().await?;
         let criteria =
@@ -700,66 +613,15 @@ fn preferences(contact: &mut Contact, patch: &Patch) {
     if let Some(wishes) = &given.wishes {
         enrichment::confirm(contact, wishes);
     }
-    if given.opt_out == Some(true) {
-        OptOut::All.apply(contact);
+    let unwanted = [
+        (given.opt_out, OptOut::All),
+        (given.email_opt_out, OptOut::Email),
+        (given.phone_opt_out, OptOut::Phone),
+        (given.text_opt_out, OptOut::Text),
+    ];
+    for (_, what) in unwanted.into_iter().filter(|(out, _)| *out == Some(true)) {
+        what.apply(contact);
     }
-}
-
-fn check_interaction(interaction: Option<&Interaction>) -> Answer<()> {
-    let Some(i) = interaction else { return Ok(()) };
-    if !["chat", "email", "phone", "text", "tour", "note"].contains(&i.kind.as_str()) {
-        return Err(Trouble::refused("the interaction's `type` is not one of chat, email, phone, text, tour, note"));
-    }
-    if i.message.as_deref().is_some_and(|m| m.chars().count() > LONGEST_TEXT) {
-        return Err(Trouble::refused(format!("the interaction's `message` is longer than {LONGEST_TEXT} characters")));
-    }
-    Ok(())
-}
-
-/// Writes an interaction down and counts it. Says whether it was new.
-async fn record_interaction(work: &mut Work<'_>, contact: &mut Contact, i: Option<&Interaction>) -> Result<bool> {
-    let Some(i) = i else { return Ok(false) };
-    let added = sqlx::query(
-        "insert into sync.interactions (id, contact_id, conversation_id, external_id, kind, direction, message, at, created_at) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (contact_id, external_id) do nothing",
-    )
-    .bind(Uuid::now_v7())
-    .bind(contact.id)
-    .bind(&i.conversation_id)
-    .bind(&i.external_id)
-    .bind(&i.kind)
-    .bind(&i.direction)
-    .bind(i.message.as_deref().map(|m| m.replace('\0', "")))
-    .bind(i.at)
-    .bind(work.now)
-    .execute(&mut *work.tx)
-    .await
-    .map_err(|e| fault("cannot write an interaction", e))?
-    .rows_affected();
-    if added == 1 {
-        contact.interaction_count += 1;
-        contact.last_interaction = contact.last_interaction.max(Some(i.at));
-    }
-    Ok(added == 1)
-}
-
-/// An interaction as ResMan logs it.
-fn happened(i: &Interaction) -> Event {
-    let kind = match (i.kind.as_str(), i.direction.as_str()) {
-        ("email", "out") => EventKind::EmailSent,
-        ("email", _) => EventKind::EmailReceived,
-        ("phone", "out") => EventKind::CallMade,
-        ("phone", _) => EventKind::CallReceived,
-        ("text", "out") => EventKind::TextSent,
-        ("text", _) => EventKind::TextReceived,
-        ("note", _) => EventKind::Note,
-        _ => EventKind::Chat,
-    };
-    Event { kind, at: i.at, reason: None, comments: i.message.clone(), agent_id: None, event_id: None }
-}
-
-fn note(at: DateTime<Utc>, text: String) -> Event {
-    Event { kind: EventKind::Note, at, reason: None, comments: Some(text), agent_id: None, event_id: None }
 }
 
 fn opted(contact: &Contact) -> String {

@@ -177,7 +177,8 @@ async fn tell_one(contacts: &Contacts, lead: &Marked) -> Result<Outcome> {
         return Ok(Outcome::Later { after: TimeDelta::seconds(1), counts: false });
     }
     let reading = Reading { began: lead.began, ..Reading::default() };
-    Ok(match contacts.told_by(&told, reading, ACTOR).await {
+    let here = contacts.at(&lead.property_id).await?;
+    Ok(match here.told_by(&told, reading, ACTOR).await {
         Ok(_) => Outcome::Done,
         Err(Trouble::Failed(fault)) if fault.is_retryable() && lead.attempts + 1 < TRIES => {
             tracing::warn!(error = fault.chain(), "a lead of ResMan could not be taken in; it is tried again");

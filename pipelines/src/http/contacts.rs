@@ -1,7 +1,4 @@
-//! Contacts: taking people in, finding them, changing them, what they want no more of.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! Contacts: taking people in, finding them, changing them.
 
 use axum::extract::State;
 use catalog::Fault;
@@ -10,21 +7,20 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Service;
 use super::api::{Access, Endpoint, Scope};
 use super::caller::{Caller, Role};
+use super::carry::carry;
 use super::error::{Kind, Problem, Result};
 use super::extract::{Json, Path, Query};
 use super::paging::{Page, limit, place};
+use super::preferences::Preferences;
 use crate::contacts::find::{self, Wanted};
 use crate::contacts::inbound::Told;
 use crate::contacts::model::{self, Contact, Patch, Source};
-use crate::contacts::service::{Interaction, NewContact, OptOut, Trouble};
-use crate::outbox;
+use crate::contacts::service::{Interaction, NewContact, Trouble};
 
 /// Who changes contacts.
 pub(super) const WRITERS: Access = Access::Roles(&[Role::Chatbot, Role::Operator, Role::Staff]);
@@ -33,15 +29,6 @@ pub(super) const READERS: Access = Access::Roles(&[Role::Chatbot, Role::Operator
 /// Who decides what a machine must not.
 pub(super) const TEAM: Access = Access::Roles(&[Role::Operator, Role::Staff]);
 
-/// Changes that are carried to ResMan at once, at a time; each holds a connection to the database. The rest is left to the
-/// outbox's worker, which hears of it with the commit.
-const CARRIED_AT_ONCE: usize = 3;
-/// Changes that wait for that.
-const QUEUED: usize = 512;
-/// Messages of one contact that are carried in a row.
-const CARRIED: usize = 20;
-/// How long one is carried before it is left to the worker.
-const CARRY: Duration = Duration::from_secs(60);
 /// How far a sender's clock may be ahead.
 const AHEAD: TimeDelta = TimeDelta::days(1);
 
@@ -63,49 +50,12 @@ impl From<Trouble> for Problem {
     }
 }
 
-/// Room for the changes that are carried at once, and for those that wait for it.
-#[derive(Debug, Clone)]
-pub(super) struct Haste {
-    room: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
-}
-
-impl Default for Haste {
-    fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(CARRIED_AT_ONCE)), queue: Arc::new(Semaphore::new(QUEUED)) }
-    }
-}
-
-/// Has what is due for a contact carried to ResMan now, behind the answer's back.
-pub(super) fn carry(service: &Service, contact: Uuid) {
-    let Ok(place) = service.haste.queue.clone().try_acquire_owned() else { return };
-    let service = service.clone();
-    tokio::spawn(async move {
-        let Ok(_permit) = service.haste.room.clone().acquire_owned().await else { return };
-        drop(place);
-        let pool = &service.database.pool;
-        // Looked for anew behind each one: what was put there meanwhile found the lane occupied, and was left to us.
-        let work = async || -> catalog::Result<()> {
-            for _ in 0..CARRIED {
-                let Some(message) = find::due(pool, contact, service.app.clock.now()).await? else { break };
-                // A worker may have been faster; it goes on with the lane then.
-                if !outbox::attempt(pool, &service.couriers, Some(message)).await? {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        if let Ok(Err(fault)) = timeout(CARRY, work()).await {
-            tracing::warn!(error = fault.chain(), "a change could not be carried at once");
-        }
-    });
-}
-
 /// Text of a request that can be stored and is not endless.
 pub(super) fn text(field: &str, value: &str, longest: usize) -> Result<String> {
     let value = value.trim();
     if value.is_empty() || value.chars().count() > longest || value.chars().any(char::is_control) {
-        return Err(Problem::new(Kind::Invalid, format!("`{field}` is not 1 to {longest} printable characters")));
+        let problem = Problem::new(Kind::Invalid, format!("`{field}` is not 1 to {longest} printable characters"));
+        return Err(problem.hint("Shorten it, and leave control characters out."));
     }
     Ok(value.to_owned())
 }
@@ -121,6 +71,19 @@ pub(super) async fn seen(service: &Service, caller: &Caller, id: Uuid) -> Result
     }
 }
 
+/// The contact of an id that somebody wants to change, if the caller may see it. An edit was made of the record as it was:
+/// of one that was merged away, its author has to see first what became of it. What a person *says* (a message, an opt-out)
+/// follows them instead.
+pub(super) async fn editable(service: &Service, caller: &Caller, id: Uuid, under: &str) -> Result<Contact> {
+    let contact = seen(service, caller, id).await?;
+    if contact.id == id {
+        return Ok(contact);
+    }
+    Err(Problem::new(Kind::Conflict, format!("contact `{id}` was merged into `{}`", contact.id))
+        .hint("Read the one that stayed, and send the change there if it still makes sense.")
+        .see(format!("/api/resman/{under}/{}", contact.id)))
+}
+
 /// The properties that a question is about: the named one, if the caller may see it, else all of the caller's.
 pub(super) fn properties(caller: &Caller, asked: Option<&str>) -> Result<Option<Vec<String>>> {
     match asked {
@@ -130,32 +93,6 @@ pub(super) fn properties(caller: &Caller, asked: Option<&str>) -> Result<Option<
             Ok(Some(vec![property]))
         }
         None => Ok(caller.properties.clone()),
-    }
-}
-
-/// How a person wants to be reached.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Preferences {
-    /// `email`, `phone` or `text`.
-    communication_method: Option<String>,
-    /// `immediate`, `daily` or `weekly`.
-    contact_frequency: Option<String>,
-    /// `true`: nothing more, by any way. `false` takes nothing back; `opt-in` does.
-    opt_out: Option<bool>,
-    /// Wishes that the person has confirmed, such as `{"bedrooms": {"min": 2, "max": 2}}`, in the form of
-    /// `preferences_extracted`; conversations do not change them. Null takes a confirmation back.
-    wishes: Option<serde_json::Map<String, Value>>,
-}
-
-impl From<Preferences> for model::Preferences {
-    fn from(p: Preferences) -> Self {
-        Self {
-            communication_method: p.communication_method,
-            contact_frequency: p.contact_frequency,
-            opt_out: p.opt_out,
-            wishes: p.wishes,
-        }
     }
 }
 
@@ -183,10 +120,12 @@ impl Said {
     pub(super) fn interaction(self, now: DateTime<Utc>) -> Result<Interaction> {
         let direction = self.direction.as_deref().unwrap_or("in");
         if !["in", "out"].contains(&direction) {
-            return Err(Problem::new(Kind::Invalid, "the interaction's `direction` is not `in` or `out`"));
+            return Err(Problem::new(Kind::Invalid, "the interaction's `direction` is not `in` or `out`")
+                .hint("`in` is from the person, `out` to them; leave it out for `in`."));
         }
         if self.timestamp > now + AHEAD {
-            return Err(Problem::new(Kind::Invalid, "the interaction's `timestamp` lies in the future"));
+            return Err(Problem::new(Kind::Invalid, "the interaction's `timestamp` lies in the future")
+                .hint("Send the instant at which it was said, with its offset from UTC."));
         }
         let id = |field: &str, value: Option<String>| value.map(|v| text(field, &v, 200)).transpose();
         Ok(Interaction {
@@ -274,7 +213,7 @@ pub(super) async fn take(
         email: data.email,
         phone: data.phone,
         notes: data.notes,
-        preferences: data.preferences.map(Into::into),
+        preferences: data.preferences.map(TryInto::try_into).transpose()?,
         ..Patch::default()
     };
     let new = NewContact { property_id, patch, interaction };
@@ -345,15 +284,18 @@ pub(super) struct Found {
     /// Family name.
     last_name: String,
     /// E-mail address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<String>,
     /// Phone in E.164.
+    #[serde(skip_serializing_if = "Option::is_none")]
     phone: Option<String>,
     /// Where the person stands.
     status: String,
-    /// The last time that we heard from them.
+    /// The last time that we heard from them; null if we never did.
     #[schemars(with = "Option<String>")]
     last_interaction: Option<DateTime<Utc>>,
-    /// 0 to 100.
+    /// 0 to 100; absent until it was computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     lead_score: Option<i32>,
     /// The version, for changes.
     version: i64,
@@ -386,7 +328,11 @@ pub(super) async fn search(
 ) -> Result<Json<SearchAnswer>> {
     let limit = limit(query.limit)?;
     let patch = Patch { email: query.email, phone: query.phone, ..Patch::default() };
-    let clean = model::clean(&patch, &service.contacts.region)?;
+    let here = match &query.property_id {
+        Some(property) => service.contacts.at(property).await?,
+        None => service.contacts.clone(),
+    };
+    let clean = model::clean(&patch, &here.region)?;
     let name = query.name.map(|n| text("name", &n, 200)).transpose()?.unwrap_or_default();
     let wanted = Wanted {
         email: clean.values.get("email").cloned(),
@@ -465,7 +411,10 @@ pub(super) struct Shown {
 }
 
 impl From<Contact> for Shown {
-    fn from(c: Contact) -> Self {
+    fn from(mut c: Contact) -> Self {
+        if let Some(known) = c.enrichment.as_object_mut().filter(|known| !known.is_empty()) {
+            known.insert("lead_score".to_owned(), c.lead_score.into());
+        }
         Self {
             contact_id: c.id.to_string(),
             property_id: c.property_id,
@@ -524,6 +473,12 @@ pub(super) struct ChangeData {
     notes: Option<String>,
 }
 
+impl From<Preferences> for ChangeData {
+    fn from(preferences: Preferences) -> Self {
+        Self { preferences: Some(preferences), ..Self::default() }
+    }
+}
+
 /// A change of a contact.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -557,12 +512,19 @@ pub(super) async fn change(
         phone: data.phone,
         status: data.status,
         notes: data.notes,
-        preferences: data.preferences.map(Into::into),
+        preferences: data.preferences.map(TryInto::try_into).transpose()?,
         verified: Vec::new(),
     };
     let changed = service.contacts.update(id, &patch, version, source, &caller.name).await?;
     carry(service, changed.contact.id);
     Ok(changed.contact)
+}
+
+/// ResMan cannot have said anything of a contact that it does not have.
+pub(super) fn unknown_there() -> Problem {
+    Problem::new(Kind::Invalid, "ResMan does not know this contact yet").hint(
+        "`GET /api/resman/leads/{id}` shows how it stands; name `manual` or `chatbot` as `update_source` meanwhile.",
+    )
 }
 
 async fn heard(
@@ -587,10 +549,11 @@ async fn heard(
         phone: data.phone.clone(),
         ..Patch::default()
     };
-    model::clean(&patch, &service.contacts.region)?;
+    let here = service.contacts.at(&before.property_id).await?;
+    model::clean(&patch, &here.region)?;
     let status = data.status.map(|s| model::Status::settable(s.trim()).map(|s| s.class().to_owned())).transpose()?;
     let (standing, _) = find::standing(&service.database.pool, before.id).await?;
-    let standing = standing.ok_or_else(|| Problem::new(Kind::Invalid, "ResMan does not know this contact yet"))?;
+    let standing = standing.ok_or_else(unknown_there)?;
     let told = Told {
         prospect_id: standing.resman_contact_id,
         person_id: standing.resman_person_id,
@@ -601,14 +564,14 @@ async fn heard(
         phone: data.phone,
         status,
     };
-    service.contacts.told(&told, &caller.name).await?;
+    here.told(&told, &caller.name).await?;
     carry(service, before.id);
     Ok(service.contacts.get(before.id).await?)
 }
 
 pub(super) fn update_about() -> Endpoint {
     Endpoint::put("/api/resman/contacts/{id}", WRITERS, Scope::Own)
-        .about("Changes a contact. ResMan has it at once; a stale version changes nothing.")
+        .about("Changes a contact. ResMan has it at once; a stale version, or a contact that was merged away, changes nothing.")
         .part("id", "Its id")
         .repeatable()
         .body::<UpdateBody>()
@@ -622,97 +585,12 @@ pub(super) async fn update(
     caller: Caller,
     Json(body): Json<UpdateBody>,
 ) -> Result<Json<Shown>> {
+    editable(&service, &caller, id, "contacts").await?;
     let contact = change(&service, &caller, id, body.contact_data, body.update_source, body.version).await?;
     Ok(Json(contact.into()))
-}
-
-pub(super) fn preferences_about() -> Endpoint {
-    Endpoint::put("/api/resman/contacts/{id}/preferences", WRITERS, Scope::Own)
-        .about("Sets how a person wants to be reached.")
-        .part("id", "The contact's id")
-        .repeatable()
-        .body::<Preferences>()
-        .answers::<Shown>(200, "The contact as it is now")
-        .problems(&[400, 404, 413, 415, 422])
-}
-
-pub(super) async fn preferences(
-    State(service): State<Service>,
-    Path(id): Path<Uuid>,
-    caller: Caller,
-    Json(body): Json<Preferences>,
-) -> Result<Json<Shown>> {
-    let data = ChangeData { preferences: Some(body), ..ChangeData::default() };
-    Ok(Json(change(&service, &caller, id, data, by(&caller), None).await?.into()))
 }
 
 /// On whose behalf a key speaks: the team's, or the chatbot's.
 pub(super) fn by(caller: &Caller) -> Source {
     if caller.is_any(&[Role::Staff, Role::Operator]) { Source::Manual } else { Source::Chatbot }
-}
-
-/// What a person wants no more of.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "OptOut")]
-pub(super) struct OptOutBody {
-    /// `email`, `phone`, `text` or `all`.
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-pub(super) fn opt_out_about() -> Endpoint {
-    Endpoint::post("/api/resman/contacts/{id}/opt-out", WRITERS, Scope::Own)
-        .about("Notes what a person wants no more of. It only ever widens.")
-        .part("id", "The contact's id")
-        .repeatable()
-        .body::<OptOutBody>()
-        .answers::<Shown>(200, "The contact as it is now")
-        .problems(&[400, 404, 413, 415, 422])
-}
-
-pub(super) async fn opt_out(
-    State(service): State<Service>,
-    Path(id): Path<Uuid>,
-    caller: Caller,
-    Json(body): Json<OptOutBody>,
-) -> Result<Json<Shown>> {
-    seen(&service, &caller, id).await?;
-    let what = OptOut::parse(&body.kind)?;
-    let changed = service.contacts.opt_out(id, what, by(&caller), &caller.name).await?;
-    carry(&service, changed.contact.id);
-    Ok(Json(changed.contact.into()))
-}
-
-/// What a person has agreed to again.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "OptIn")]
-pub(super) struct OptInBody {
-    /// `email`, `phone`, `text` or `all`.
-    #[serde(rename = "type")]
-    kind: String,
-    /// How they agreed; it stays on record.
-    reason: String,
-}
-
-pub(super) fn opt_in_about() -> Endpoint {
-    Endpoint::post("/api/resman/contacts/{id}/opt-in", TEAM, Scope::Own)
-        .about("Takes opt-outs back, with a reason that stays on record.")
-        .part("id", "The contact's id")
-        .repeatable()
-        .body::<OptInBody>()
-        .answers::<Shown>(200, "The contact as it is now")
-        .problems(&[400, 404, 413, 415, 422])
-}
-
-pub(super) async fn opt_in(
-    State(service): State<Service>,
-    Path(id): Path<Uuid>,
-    caller: Caller,
-    Json(body): Json<OptInBody>,
-) -> Result<Json<Shown>> {
-    seen(&service, &caller, id).await?;
-    let (what, reason) = (OptOut::parse(&body.kind)?, text("reason", &body.reason, 1000)?);
-    Ok(Json(service.contacts.opt_in(id, what, &reason, &caller.name).await?.contact.into()))
 }

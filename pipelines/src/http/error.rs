@@ -42,6 +42,23 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The next step, where nobody knows a better one.
+    fn next_step(self) -> &'static str {
+        match self {
+            Kind::Malformed | Kind::UnsupportedMedia | Kind::Invalid => "`/docs` shows what this address takes.",
+            Kind::Unauthenticated => "Send `Authorization: Bearer KEY` with a key of `propflow keys create`.",
+            Kind::Forbidden => "Ask an operator for a key that may.",
+            Kind::NotFound => {
+                "The id may be wrong, or of a property that this key does not see; `/docs` shows every address."
+            }
+            Kind::MethodNotAllowed => "`/docs` shows which.",
+            Kind::Conflict => "Read it again, and repeat the request if it still makes sense.",
+            Kind::TooLarge => "Send less at once.",
+            Kind::TooMany | Kind::Unavailable => "Try again in a few seconds.",
+            Kind::Internal => "The log has the details under this answer's `x-request-id`.",
+        }
+    }
+
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Kind::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The request cannot be understood"),
@@ -70,6 +87,7 @@ pub struct Problem {
     kind: Kind,
     detail: String,
     hint: Option<String>,
+    see: Option<String>,
     retry_after: Option<Duration>,
 }
 
@@ -87,20 +105,29 @@ pub struct ProblemBody {
     /// What happened, in one clause.
     detail: String,
     /// What to do next, as a sentence.
+    hint: String,
+    /// The address of what is there in its place, such as the contact into which one was merged.
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
+    see: Option<String>,
 }
 
 impl Problem {
     /// A problem of a kind. The text is for the client: what, and where.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), hint: None, retry_after: None }
+        Self { kind, detail: detail.into(), hint: None, see: None, retry_after: None }
     }
 
     /// Adds the next step.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Names the address of what is there in its place.
+    #[must_use]
+    pub fn see(mut self, address: impl Into<String>) -> Self {
+        self.see = Some(address.into());
         self
     }
 
@@ -168,7 +195,8 @@ impl IntoResponse for Problem {
             title: title.to_owned(),
             status: status.as_u16(),
             detail: self.detail,
-            hint: self.hint,
+            hint: self.hint.unwrap_or_else(|| self.kind.next_step().to_owned()),
+            see: self.see,
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();

@@ -14,7 +14,7 @@ use super::Service;
 use super::api::{Access, Scope};
 use super::caller::{Caller, Role};
 use super::error::{Kind, Problem, Result};
-use crate::inbox::BODY_CAP_BYTES;
+use super::extract::{too_large, whole};
 
 /// The header by which a client names a request.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -74,12 +74,12 @@ pub(super) fn may(caller: &Caller, roles: &[Role]) -> Result<()> {
 /// Serves a request that names itself: the first time for real, then from the books.
 async fn once(service: &Service, caller: Uuid, name: &HeaderValue, request: Request, next: Next) -> Result<Response> {
     let name = name.to_str().ok().filter(|n| (1..=200).contains(&n.len())).map(str::to_owned);
-    let name =
-        name.ok_or_else(|| Problem::new(Kind::Malformed, "`Idempotency-Key` is not 1 to 200 visible characters"))?;
-    let (parts, body) = request.into_parts();
-    let body = to_bytes(body, BODY_CAP_BYTES).await.map_err(|_| {
-        Problem::new(Kind::TooLarge, format!("the body is larger than {BODY_CAP_BYTES} bytes or ends early"))
+    let name = name.ok_or_else(|| {
+        Problem::new(Kind::Malformed, "`Idempotency-Key` is not 1 to 200 visible characters")
+            .hint("A UUID will do, the same for each try of one request.")
     })?;
+    let (parts, body) = request.into_parts();
+    let body = whole(&parts.headers, body).await?.ok_or_else(too_large)?;
     let fingerprint = fingerprint(&parts.method, &parts.uri, &body);
     let pool = &service.database.pool;
     match requests::begin(pool, caller, &name, &fingerprint, service.app.clock.now()).await? {

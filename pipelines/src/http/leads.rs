@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::Service;
 use super::api::{Endpoint, Scope};
 use super::caller::Caller;
-use super::contacts::{ChangeData, NewData, READERS, Said, Shown, WRITERS, by, carry, change, seen, take};
+use super::carry::carry;
+use super::contacts::{ChangeData, NewData, READERS, Said, Shown, WRITERS, by, change, editable, seen, take};
 use super::error::Result;
 use super::extract::{Json, Path};
 use crate::contacts::find;
@@ -129,6 +130,7 @@ pub(super) async fn update(
     caller: Caller,
     Json(body): Json<UpdateBody>,
 ) -> Result<Json<Lead>> {
+    editable(&service, &caller, id, "leads").await?;
     let contact = change(&service, &caller, id, body.lead_data, body.update_source, body.version).await?;
     lead(&service, contact).await
 }

@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::Service;
 use super::api::{Access, Endpoint, Scope};
 use super::caller::{Caller, Role};
-use super::contacts::{Shown, TEAM, carry, properties, seen, text};
+use super::carry::carry;
+use super::contacts::{Shown, TEAM, properties, seen, text};
 use super::error::{Problem, Result};
 use super::extract::{Json, Path, Query};
 use super::paging::{Page, limit, place};
@@ -384,7 +385,9 @@ pub(super) async fn resolve(
     if !property.is_some_and(|p| caller.sees(&p)) {
         return Err(Problem::not_found(format!("there is no open conflict `{id}`")));
     }
-    let contact = service.contacts.resolve(id, body.side.as_deref(), body.value.as_deref(), &caller.name).await?;
+    // An empty value would wipe what both sides have.
+    let value = body.value.map(|v| text("value", &v, 254)).transpose()?;
+    let contact = service.contacts.resolve(id, body.side.as_deref(), value.as_deref(), &caller.name).await?;
     carry(&service, contact.id);
     Ok(Json(contact.into()))
 }

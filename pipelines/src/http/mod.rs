@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod caller;
+mod carry;
 mod contacts;
 mod deliveries;
 pub mod error;
@@ -19,6 +20,7 @@ mod merges;
 pub mod metrics;
 mod page;
 pub mod paging;
+mod preferences;
 mod relay;
 pub mod routes;
 mod server;
@@ -33,7 +35,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::caller::KeyRing;
-use self::contacts::Haste;
+use self::carry::Haste;
 use self::live::Live;
 use self::metrics::Metrics;
 use crate::app::{App, Database};

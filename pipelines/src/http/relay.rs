@@ -15,7 +15,8 @@ use uuid::Uuid;
 use super::Service;
 use super::api::{Access, Endpoint, Scope};
 use super::caller::{Caller, Role};
-use super::contacts::{TEAM, carry, text};
+use super::carry::carry;
+use super::contacts::{TEAM, text, unknown_there};
 use super::error::{Kind, Problem, Result};
 use super::extract::{Json, Path};
 use crate::contacts::find;
@@ -81,13 +82,15 @@ pub(super) async fn changed(
     text("update_source", &body.update_source, 100)?;
     let who = body.user_id.as_deref().map(|u| text("user_id", u, 100)).transpose()?;
     if body.timestamp > service.app.clock.now() + chrono::TimeDelta::days(1) {
-        return Err(Problem::new(Kind::Invalid, "`timestamp` lies in the future"));
+        return Err(Problem::new(Kind::Invalid, "`timestamp` lies in the future")
+            .hint("Send the instant of the change, with its offset from UTC."));
     }
     let field = |name: &str| match body.updated_fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(value)) if value.trim().is_empty() => Ok(None),
         Some(Value::String(value)) => text(&format!("updated_fields.{name}"), value, 254).map(Some),
-        Some(_) => Err(Problem::new(Kind::Invalid, format!("`updated_fields.{name}` is not a text"))),
+        Some(_) => Err(Problem::new(Kind::Invalid, format!("`updated_fields.{name}` is not a text"))
+            .hint("Leave out what did not change; what is left out or null stays as it is.")),
     };
     let (prospect_id, person_id, known) = place(&service, &id).await?;
     let property_id = match (known, field("property_id")?) {
@@ -111,7 +114,8 @@ pub(super) async fn changed(
         status: field("status")?.map(|s| class(&s)).transpose()?,
     };
     let actor = who.map_or_else(|| caller.name.clone(), |who| format!("{} for ResMan user {who}", caller.name));
-    let (contact, became) = service.contacts.told(&told, &actor).await?;
+    let here = service.contacts.at(&told.property_id).await?;
+    let (contact, became) = here.told(&told, &actor).await?;
     if let Some(contact) = contact {
         carry(&service, contact);
     }
@@ -144,7 +148,7 @@ async fn place(service: &Service, id: &str) -> Result<(String, Option<String>, O
     let (standing, _) = find::standing(pool, contact.id).await?;
     match standing {
         Some(standing) => Ok((standing.resman_contact_id, standing.resman_person_id, Some(contact.property_id))),
-        None => Err(Problem::new(Kind::Invalid, "ResMan does not know this contact yet")),
+        None => Err(unknown_there()),
     }
 }
 

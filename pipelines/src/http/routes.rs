@@ -4,7 +4,9 @@ use axum::Router;
 use serde_json::Value;
 
 use super::api::Api;
-use super::{Service, contacts, deliveries, health, insight, leads, live, merges, metrics, page, relay, webhooks};
+use super::{
+    Service, contacts, deliveries, health, insight, leads, live, merges, metrics, page, preferences, relay, webhooks,
+};
 
 /// All endpoints, and their description as `OpenAPI` 3.1.
 pub fn all(service: &Service) -> (Router<Service>, Value) {
@@ -34,9 +36,9 @@ pub fn all(service: &Service) -> (Router<Service>, Value) {
         .add(contacts::search_about(), contacts::search)
         .add(contacts::show_about(), contacts::show)
         .add(contacts::update_about(), contacts::update)
-        .add(contacts::preferences_about(), contacts::preferences)
-        .add(contacts::opt_out_about(), contacts::opt_out)
-        .add(contacts::opt_in_about(), contacts::opt_in)
+        .add(preferences::preferences_about(), preferences::preferences)
+        .add(preferences::opt_out_about(), preferences::opt_out)
+        .add(preferences::opt_in_about(), preferences::opt_in)
         .add(leads::create_about(), leads::create)
         .add(leads::show_about(), leads::show)
         .add(leads::update_about(), leads::update)

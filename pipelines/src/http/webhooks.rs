@@ -3,21 +3,18 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
-use bytes::{Bytes, BytesMut};
 use connectors::Refused;
-use futures::StreamExt;
-use http::{StatusCode, header};
+use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Service;
 use super::api::{Access, Endpoint, Scope};
 use super::error::{Kind, Problem, Result};
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, whole};
 use super::shell::Peer;
-use crate::inbox::{BODY_CAP_BYTES, Incoming, Receipt, Rejected};
+use crate::inbox::{Incoming, Receipt, Rejected};
 
 /// The connector and the connection behind the product's own endpoints.
 const OWN: &str = "intake";
@@ -128,7 +125,7 @@ async fn take(
 ) -> Result<(StatusCode, Json<Taken>)> {
     let (parts, body) = request.into_parts();
     let peer = parts.extensions.get::<Peer>().map(|p| p.0);
-    let body = read(&parts.headers, body).await?;
+    let body = whole(&parts.headers, body).await?;
     let name = connection.clone();
     let incoming = Incoming { connector, connection, event, headers: parts.headers, body, peer };
     let (outcome, answer) = match service.inbox.receive(incoming).await {
@@ -140,26 +137,6 @@ async fn take(
     let known = !matches!(outcome, "unknown");
     service.metrics.delivery(if known { &name } else { "unknown" }, outcome);
     answer
-}
-
-/// The body, or nothing when it is too large. The rest of one that is too large is read and dropped, up to a limit: most
-/// senders listen to no answer before they have said everything.
-async fn read(headers: &http::HeaderMap, body: Body) -> Result<Option<Bytes>> {
-    const DROPPED_BYTES: usize = 16 * BODY_CAP_BYTES;
-    let said = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok()).unwrap_or(0);
-    let mut parts = body.into_data_stream();
-    let (mut kept, mut seen) = (BytesMut::with_capacity(said.min(BODY_CAP_BYTES)), 0);
-    while let Some(part) = parts.next().await {
-        let part = part.map_err(|_| Problem::new(Kind::Malformed, "the body ends early"))?;
-        seen += part.len();
-        if seen > DROPPED_BYTES {
-            break;
-        }
-        if seen <= BODY_CAP_BYTES {
-            kept.extend_from_slice(&part);
-        }
-    }
-    Ok((seen <= BODY_CAP_BYTES).then(|| kept.freeze()))
 }
 
 fn outcome(rejected: &Rejected) -> &'static str {
