@@ -164,9 +164,11 @@ async fn alone(
         .await
         .map_err(failed)?
         .rows_affected();
-    // Tokens are kept by account, not by connection. Another account of this connector asks for one anew.
+    // The connection's own tokens went when it was stopped. Others are kept by account, under a hash of what the vendor
+    // counts calls by (`catalog::http::account`), and whose it is cannot be told: another account asks for one anew. What
+    // another connection was authorised with is kept under its name, and cannot be had again without its owner.
     sqlx::query(
-        "update ops.tokens set token = null, good_until = null, updated_at = now() where starts_with(key, $1 || '/')",
+        "update ops.tokens set token = null, good_until = null, updated_at = now() where key ~ ('^' || $1 || '/[0-9a-f]{12}$')",
     )
     .bind(connector)
     .execute(&mut *tx)
