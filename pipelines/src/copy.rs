@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, address};
-use crate::plan::models_for;
+use crate::plan::{direct, models_for, targets};
 use crate::run::{Job, Summary, env, run};
 
 /// What to copy.
@@ -46,11 +46,14 @@ pub async fn copy(app: &App, copy: Copy, stop: &CancellationToken) -> Result<Sum
         }
     };
     // A copy is about what the source says; what a reader of a pipeline sees of it is asked for by name.
-    let models = models_for(&stream.datasets)?.into_iter().filter(|m| copy.serve || m.layer != "serve").collect();
+    let models: Vec<_> =
+        models_for(&stream.datasets)?.into_iter().filter(|m| copy.serve || m.layer != "serve").collect();
     let (to, settings) = address(&copy.dest, "destination", sinks::ALL)?;
     let mut sink = to.open(Value::Object(settings), env(&world, to.name)).await?;
     sink.check().await?;
-    let kept = sink.keep(&name(&copy, &stream.name)).await?;
+    let targets: Vec<_> = targets(&models).into_iter().chain(direct(&stream.datasets)).collect();
+    let datasets: Vec<&str> = targets.iter().map(|t| t.dataset.name.as_str()).collect();
+    let kept = sink.keep(&name(&copy, &stream.name), &datasets).await?;
     let read = match &kept {
         Some(kept) if stream.changes && !copy.fresh => Read::Changes { since: Some(kept.cursor.clone()) },
         _ if stream.changes => Read::Changes { since: None },

@@ -36,13 +36,13 @@ pub trait Sink: Send + Sync {
     async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>>;
 
     /// Makes the sink the memory of a copy, which has no ledger: from now on every commit saves its cursor under this
-    /// name together with its rows. Gives what is there of the copy so far. Call it before `prepare`, and `finish` at the
-    /// end.
+    /// name together with its rows. Gives what is there of the copy so far; nothing, when one of its `datasets` was taken
+    /// away meanwhile. Call it before `prepare`, and `finish` at the end.
     ///
     /// With its cursor beside them, rows that a crash of the machine takes away are read again. So until `finish` a commit
     /// need only survive the end of this process, and may stay unseen by readers.
-    async fn keep(&mut self, copy: &str) -> Result<Option<Kept>> {
-        let _ = copy;
+    async fn keep(&mut self, copy: &str, datasets: &[&str]) -> Result<Option<Kept>> {
+        let _ = (copy, datasets);
         Ok(None)
     }
 

@@ -732,7 +732,8 @@ impl Stretches {
                 self.booked += 1;
             }
             Turn::Move(which, shift, nights) => {
-                let Some(at) = at(*which) else { return 0 };
+                // Nobody moves a stay that is over: there is nothing left of it to be told together with.
+                let Some(at) = at(*which).filter(|at| self.goes_on(&self.truth[*at].0)) else { return 0 };
                 let from = self.free(self.today() + Days::new(*shift), *nights, Some(at));
                 (self.truth[at].1, self.truth[at].2) = (from, from + Days::new(*nights));
             }
@@ -754,6 +755,10 @@ impl Stretches {
             Turn::Wait(days) => self.now += TimeDelta::days(*days as i64),
         }
         0
+    }
+
+    fn goes_on(&self, id: &str) -> bool {
+        self.truth.iter().any(|(other, _, until)| other == id && *until > self.today())
     }
 
     /// The first day from one on from which so many nights are free.
@@ -840,8 +845,7 @@ proptest! {
         }
         // What is over stays told while the stay goes on.
         for (id, from, until) in &site.truth {
-            let goes_on = site.truth.iter().any(|(other, _, until)| other == id && *until > site.today());
-            if goes_on && !rotates {
+            if site.goes_on(id) && !rotates {
                 prop_assert!(site.told[id].contains(&(*from, *until)), "{id} from {from} to {until}");
             }
         }

@@ -273,7 +273,7 @@ async fn a_journal_that_was_cut_anywhere_holds_whole_slices() {
     let dataset = fees();
     let open = || async {
         let mut sink = ParquetSink::open(dir.path().to_str().unwrap()).unwrap();
-        let kept = sink.keep("copy").await.unwrap();
+        let kept = sink.keep("copy", &[]).await.unwrap();
         sink.prepare(&[target(&dataset)]).await.unwrap();
         (sink, kept.map(|k| k.next))
     };

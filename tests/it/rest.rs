@@ -680,6 +680,10 @@ async fn a_copy_into_postgres_is_keyed_and_goes_on_from_its_cursor() {
     assert_eq!(stored(&db).await, rows);
     let whole: bool = sqlx::query_scalar("select whole from core.propflow_copies").fetch_one(&db.pool).await.unwrap();
     assert!(whole);
+    // A table that somebody dropped is filled anew, not with the changes alone.
+    sqlx::query("drop table core.stays").execute(&db.pool).await.unwrap();
+    copied(&file, &db.url, false).await.unwrap();
+    assert_eq!(stored(&db).await, rows[1..]);
 }
 
 #[tokio::test]

@@ -132,6 +132,8 @@ pub async fn candidates(
     .bind(contact.id)
     .bind(MOST)
     .bind(CROWD)
+    // Planned anew each time: a plan that was made while the tables were small reads them from end to end once they are not.
+    .persistent(false)
     .fetch_all(&mut *connection)
     .await
     .map_err(|e| fault("cannot look for known people", e))?;

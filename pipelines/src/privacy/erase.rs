@@ -259,17 +259,7 @@ async fn core(tx: &mut PgConnection, person: &Person, mentions: &Words) -> Resul
     for shape in SHAPES.iter() {
         let table = format!("core.\"{}\"", shape.dataset);
         let condition = shape.condition(&|kind| person.values(kind))?;
-        let sql = if shape.goes {
-            format!("delete from {table} t where {condition}")
-        } else {
-            let set: Vec<String> = shape.blank.iter().map(|c| format!("\"{c}\" = null")).collect();
-            let some: Vec<String> = shape.blank.iter().map(|c| format!("t.\"{c}\"")).collect();
-            format!(
-                "update {table} t set {}, updated_at = now() where {condition} and num_nonnulls({}) > 0",
-                set.join(", "),
-                some.join(", ")
-            )
-        };
+        let sql = shape.emptying(&condition)?;
         let done = person.query(sql).execute(&mut *tx).await.map_err(|e| fault(WHAT, e))?;
         let mut met = done.rows_affected();
         let texts: Vec<&str> = shape.texts.iter().map(String::as_str).collect();

@@ -133,7 +133,7 @@ async fn group(own: &mut PgConnection, named: Option<Named<'_>>, lakes: &[String
         ("guest_identities", "t.guest_id in (select guest_id from pg_temp.gone_people where not shared)"),
     ] {
         if let Some(shape) = shape::find(dataset) {
-            rows += table(&mut tx, shape, condition).await?;
+            rows += shape.empty(&mut tx, condition, WHAT).await?;
         }
     }
     rows += raw(&mut tx, clock).await?;
@@ -273,32 +273,6 @@ async fn told_since(tx: &mut PgConnection) -> Result<HashMap<(String, String), i
 async fn list(tx: &mut PgConnection, sql: &'static str) -> Result<HashSet<String>> {
     let found: Vec<String> = sqlx::query_scalar(sql).fetch_all(tx).await.map_err(|e| fault(WHAT, e))?;
     Ok(found.into_iter().collect())
-}
-
-/// Blanks the rows of a table, or takes them away.
-async fn table(tx: &mut PgConnection, shape: &Shape, condition: &str) -> Result<u64> {
-    let sql = if shape.goes {
-        format!("delete from core.\"{}\" t where {condition}", shape.dataset)
-    } else {
-        let set: Vec<String> = shape.blank.iter().map(|c| format!("\"{c}\" = null")).collect();
-        let some: Vec<String> = shape.blank.iter().map(|c| format!("t.\"{c}\"")).collect();
-        format!(
-            "update core.\"{}\" t set {}, updated_at = now() where {condition} and num_nonnulls({}) > 0",
-            shape.dataset,
-            set.join(", "),
-            some.join(", ")
-        )
-    };
-    let met = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await.map_err(|e| fault(WHAT, e))?.rows_affected();
-    if met > 0 {
-        // What was last written there is what is there no more.
-        sqlx::query("delete from ops.digests where dataset = $1")
-            .bind(format!("core.{}", shape.dataset))
-            .execute(tx)
-            .await
-            .map_err(|e| fault(WHAT, e))?;
-    }
-    Ok(met)
 }
 
 /// Empties bodies of deliveries and refused rows that name one of the guests by their id. Those that still have to be

@@ -198,27 +198,7 @@ async fn table(tx: &mut PgConnection, shape: &Shape, connector: &str, name: &str
         "guest_identities" => "t.guest_id in (select guest_id from pg_temp.gdpr_guests where not shared)".to_owned(),
         _ => return Ok(0),
     };
-    let sql = if shape.goes {
-        format!("delete from core.\"{}\" t where {condition}", shape.dataset)
-    } else {
-        let set: Vec<String> = shape.blank.iter().map(|c| format!("\"{c}\" = null")).collect();
-        let some: Vec<String> = shape.blank.iter().map(|c| format!("t.\"{c}\"")).collect();
-        format!(
-            "update core.\"{}\" t set {}, updated_at = now() where {condition} and num_nonnulls({}) > 0",
-            shape.dataset,
-            set.join(", "),
-            some.join(", ")
-        )
-    };
-    let met = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await.map_err(|e| fault(WHAT, e))?.rows_affected();
-    if met > 0 {
-        sqlx::query("delete from ops.digests where dataset = $1")
-            .bind(format!("core.{}", shape.dataset))
-            .execute(tx)
-            .await
-            .map_err(|e| fault(WHAT, e))?;
-    }
-    Ok(met)
+    shape.empty(tx, &condition, WHAT).await
 }
 
 /// The rows in which a column passes a test; none, when it is missing.

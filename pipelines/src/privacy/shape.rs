@@ -6,8 +6,10 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch, not, nullif};
 use arrow::datatypes::DataType;
 use catalog::store::erasures::PART;
+use catalog::store::pg::fault;
 use catalog::{Dataset, Kind, Result, datasets};
 use sinks::postgres::quote;
+use sqlx::{AssertSqlSafe, PgConnection};
 use transforms::functions::{email_canonical, email_is_alias};
 
 /// The kinds of values that say who somebody is. The place of one is the number of its parameter in a
@@ -58,6 +60,39 @@ pub fn find(dataset: &str) -> Option<&'static Shape> {
 }
 
 impl Shape {
+    /// The statement that blanks the rows of its table, called `t`, that a condition names, or takes them away. It meets
+    /// those that held something.
+    pub(super) fn emptying(&self, condition: &str) -> Result<String> {
+        let table = format!("core.{}", quote(&self.dataset)?);
+        if self.goes {
+            return Ok(format!("delete from {table} t where {condition}"));
+        }
+        let blank = self.blank.iter().map(|c| quote(c)).collect::<Result<Vec<_>>>()?;
+        let set: Vec<String> = blank.iter().map(|c| format!("{c} = null")).collect();
+        let some: Vec<String> = blank.iter().map(|c| format!("t.{c}")).collect();
+        Ok(format!(
+            "update {table} t set {}, updated_at = now() where {condition} and num_nonnulls({}) > 0",
+            set.join(", "),
+            some.join(", ")
+        ))
+    }
+
+    /// Runs [`emptying`](Self::emptying). Says how many rows it met.
+    pub(super) async fn empty(&self, tx: &mut PgConnection, condition: &str, what: &'static str) -> Result<u64> {
+        let sql = self.emptying(condition)?;
+        let met =
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await.map_err(|e| fault(what, e))?.rows_affected();
+        if met > 0 {
+            // What was last written there is what is there no more.
+            sqlx::query("delete from ops.digests where dataset = $1")
+                .bind(format!("core.{}", self.dataset))
+                .execute(tx)
+                .await
+                .map_err(|e| fault(what, e))?;
+        }
+        Ok(met)
+    }
+
     /// The shape of a dataset; `None` when it holds nothing of anybody.
     pub fn of(dataset: &Dataset) -> Option<Self> {
         let names = |test: &dyn Fn(&str) -> bool| -> Vec<String> {

@@ -411,7 +411,7 @@ impl Sink for ParquetSink {
         self.try_commit(slice).await
     }
 
-    async fn keep(&mut self, copy: &str) -> Result<Option<Kept>> {
+    async fn keep(&mut self, copy: &str, _datasets: &[&str]) -> Result<Option<Kept>> {
         let journal = Journal::open(&self.store, copy).await?;
         let kept = journal.kept();
         self.copy = Some((journal, Vec::new()));

@@ -467,9 +467,25 @@ impl Sink for PostgresSink {
         committed
     }
 
-    async fn keep(&mut self, copy: &str) -> Result<Option<Kept>> {
-        let copies = Copies::new(&self.options.schema, copy)?;
-        let kept = copies.read(self.connection().await?).await?;
+    async fn keep(&mut self, copy: &str, datasets: &[&str]) -> Result<Option<Kept>> {
+        let schema = self.options.schema.clone();
+        let copies = Copies::new(&schema, copy)?;
+        let connection = self.connection().await?;
+        let mut kept = copies.read(connection).await?;
+        if kept.is_some() {
+            // What has changed since is too little for a table that somebody has dropped.
+            let names = datasets
+                .iter()
+                .map(|d| Ok(format!("{}.{}", quote(&schema)?, quote(d)?)))
+                .collect::<Result<Vec<_>>>()?;
+            let gone: bool =
+                sqlx::query_scalar("select exists (select from unnest($1::text[]) t where to_regclass(t) is null)")
+                    .bind(names)
+                    .fetch_one(connection)
+                    .await
+                    .map_err(|e| fault("cannot look at the tables of the copy", e))?;
+            kept = kept.filter(|_| !gone);
+        }
         self.copies = Some(copies);
         Ok(kept)
     }

@@ -269,7 +269,8 @@ impl Index {
             let mut edges = Vec::new();
             for record in &fresh[at * PORTION..((at + 1) * PORTION).min(fresh.len())] {
                 let view = self.population.view(*record);
-                let mut others: Vec<u32> = keys(&view, Says::Little).into_iter().flat_map(|key| self.holders(key, MOST)).collect();
+                let mut others: Vec<u32> =
+                    keys(&view, Says::Little).into_iter().flat_map(|key| self.holders(key, MOST)).collect();
                 others.sort_unstable();
                 others.dedup();
                 // A pair of two new records is looked at from the later one.
