@@ -12,7 +12,7 @@ use catalog::store::{audit, connections, erasures};
 use catalog::{Clock, Fault, Result};
 use serde_json::json;
 use sinks::parquet::{Change, Lake};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use super::collect::still_named;
 use super::shape::{self, SHAPES, Shape, text};
