@@ -8,6 +8,7 @@
 //! costs no planning.
 
 mod judge;
+mod project;
 mod step;
 mod table;
 

@@ -55,7 +55,7 @@ pub struct Config {
 }
 
 fn checkpoint_rows() -> usize {
-    16 * 1024
+    8 * 1024
 }
 
 /// The connector.

@@ -34,7 +34,7 @@ use self::store::Store;
 use crate::{Abilities, Kept, Receipt, Sink, Target};
 
 /// Rows held in memory before they are sorted and encoded, over all datasets, in bytes of Arrow.
-const BUFFER_BYTES: usize = 32 << 20;
+const BUFFER_BYTES: usize = 24 << 20;
 
 /// Files that are put at once.
 const PUTS_AT_ONCE: usize = 8;

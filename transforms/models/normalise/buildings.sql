@@ -7,11 +7,11 @@
 -- Feeds write `Building 12` where the other lists write `12`: the word is taken off. Where both lists have a
 -- building of that name they are one; a list that has a name twice keeps its first.
 with v2 as (
-  select *, regexp_replace(coalesce(clean(name), clean(building_id)), '^[Bb]uilding +', '') as building
+  select *, without(coalesce(clean(name), clean(building_id)), '^[Bb]uilding +') as building
   from resman_buildings
   qualify row_number() over (partition by property_id, building order by _row) = 1
 ), feed as (
-  select *, regexp_replace(coalesce(clean(name), clean(building_id)), '^[Bb]uilding +', '') as building
+  select *, without(coalesce(clean(name), clean(building_id)), '^[Bb]uilding +') as building
   from mits_buildings
   qualify row_number() over (partition by property_id, building order by _row) = 1
 )

@@ -33,13 +33,13 @@ select
     when element like '%LateMinFee' then 'Late fee'
     when element like '%LateFeePerDay' then 'Late fee a day'
     when element like '%LatePercent' then 'Late fee in percent of the rent'
-    when element like '%Pet%Deposit' then concat('Pet deposit', coalesce(' (' || clean(kind) || ')', ''))
-    when element like '%Pet%Rent' then concat('Pet rent', coalesce(' (' || clean(kind) || ')', ''))
+    when element like '%Pet%' and element like '%Deposit' then concat('Pet deposit', coalesce(' (' || clean(kind) || ')', ''))
+    when element like '%Pet%' and element like '%Rent' then concat('Pet rent', coalesce(' (' || clean(kind) || ')', ''))
     when element like '%Pet%' then concat('Pet fee', coalesce(' (' || clean(kind) || ')', ''))
     when element like '%Parking%' then coalesce(clean(label), clean(kind) || ' parking', 'Parking')
     when element like '%Deposit%' then coalesce(
       case when lower(kind) like '%deposit%' then clean(kind) end, clean(kind) || ' deposit', clean(label), 'Deposit')
-    else coalesce(clean(label), clean(kind), replace(snake(regexp_replace(element, '^.*/', '')), '_', ' '))
+    else coalesce(clean(label), clean(kind), replace(snake(without(element, '^.*/')), '_', ' '))
   end as name,
   element as hint,
   coalesce(element like '%Percent', false) as in_percent,
@@ -199,19 +199,19 @@ where not (
 -- A few dozen wordings stand for all charges, so each is looked at once.
 select words,
   case
-    when regexp_like(words, 'application ?fee|\bapplication\b|\bscreening\b') then 'application'
-    when regexp_like(words, '\badmin') then 'admin'
-    when regexp_like(words, 'hold ?fee|\bhold(ing)?\b') then 'hold'
-    when regexp_like(words, '\bbroker') then 'broker'
-    when regexp_like(words, '\blate|\bnsf\b|\breturned (check|payment)') then 'late'
-    when regexp_like(words, '\b(pets?|dogs?|cats?|animals?)\b') then 'pet'
-    when regexp_like(words, '\b(parking|garages?|carports?)\b') then 'parking'
-    when regexp_like(words, '\b(storage|lockers?)\b') then 'storage'
-    when regexp_like(words, '\bdeposit') then 'deposit'
-    when regexp_like(words, '\b(insurance|liability)\b') then 'insurance'
-    when regexp_like(words, '\b(utilit|trash|water\b|sewer|electric|gas\b|internet|cable\b|wi-?fi|pest|technology)') then 'utility'
+    when matches(words, 'application ?fee|\bapplication\b|\bscreening\b') then 'application'
+    when matches(words, '\badmin') then 'admin'
+    when matches(words, 'hold ?fee|\bhold(ing)?\b') then 'hold'
+    when matches(words, '\bbroker') then 'broker'
+    when matches(words, '\blate|\bnsf\b|\breturned (check|payment)') then 'late'
+    when matches(words, '\b(pets?|dogs?|cats?|animals?)\b') then 'pet'
+    when matches(words, '\b(parking|garages?|carports?)\b') then 'parking'
+    when matches(words, '\b(storage|lockers?)\b') then 'storage'
+    when matches(words, '\bdeposit') then 'deposit'
+    when matches(words, '\b(insurance|liability)\b') then 'insurance'
+    when matches(words, '\b(utilit|trash|water\b|sewer|electric|gas\b|internet|cable\b|wi-?fi|pest|technology)') then 'utility'
     when words like '%rentable item%' then 'rentable_item'
-    when regexp_like(words, '\bamenit') then 'amenity'
+    when matches(words, '\bamenit') then 'amenity'
     else 'other'
   end as category
 from (select distinct words from read)

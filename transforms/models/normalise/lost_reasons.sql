@@ -9,7 +9,7 @@ with stated as (
   union all
   select connection, clean(item_id), clean(name), 2, _row
   from resman_pick_lists
-  where snake(list) like '%lost%reason%'
+  where matches(snake(list), 'lost.*reason')
 )
 select connection, lost_reason_id, name
 from stated

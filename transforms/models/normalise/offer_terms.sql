@@ -58,7 +58,7 @@ left join units u on u.property_id = t.property_id and u.unit_number = t.unit_nu
 -- step: reductions
 select property_id, applies_to, coalesce(unit_number, floorplan_code, '') as place, lease_term_months,
   abs(value) as value,
-  coalesce(regexp_like(lower(concat_ws(' ', header, body)), 'per month|a month|each month|monthly|/ ?mo'), false) as monthly
+  coalesce(matches(lower(concat_ws(' ', header, body)), 'per month|a month|each month|monthly|/ ?mo'), false) as monthly
 from concessions
 where current and value <> 0
 

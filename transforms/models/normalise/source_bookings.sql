@@ -44,7 +44,7 @@ with told as (
       else 'stay'
     end as kind,
     coalesce(told_platform, case
-      when upper(code) like 'HM________' then 'airbnb'
+      when matches(upper(code), '^HM.{8}$') then 'airbnb'
       when connector in ('airbnb', 'vrbo') then connector
       when connector = 'ownerrez' then 'direct'
       else 'unknown'
@@ -74,7 +74,7 @@ with told as (
       when iso in ('JPY', 'KRW', 'VND', 'CLP', 'ISK', 'UGX', 'XAF', 'XOF', 'XPF', 'PYG', 'RWF') then 0 else 2
     end as exponent,
     clean(coalesce(total_amount, subtotal_amount, host_payout, paid_amount, balance_amount)) is not null as has_amount,
-    regexp_like(iso, '^[A-Z]{3}$') as has_currency
+    matches(iso, '^[A-Z]{3}$') as has_currency
   from newest
 ), decided as (
   select *,

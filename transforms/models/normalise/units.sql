@@ -174,8 +174,7 @@ left join va on va.property_id = k.property_id and va.number = k.number
 -- result
 select
   u.property_id, u.unit_number, u.unit_id, u.unit_name,
-  case when u.stated_building like '_uilding %' then regexp_replace(u.stated_building, '^[Bb]uilding +', '')
-    else u.stated_building end as building,
+  without(u.stated_building, '^[Bb]uilding +') as building,
   u.floor, u.floorplan_code, u.floorplan_name,
   try_cast(coalesce(u.bedrooms, money(t.bedrooms)) as decimal(6, 2)) as bedrooms,
   try_cast(coalesce(u.bathrooms, money(t.bathrooms)) as decimal(6, 2)) as bathrooms,

@@ -20,6 +20,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use datafusion::prelude::SessionContext;
 
 use super::nullable;
+use super::project::unmeasured;
 use super::table::{Tables, planner, register};
 
 /// A text column that a model may add: the row is refused where it is not null.
@@ -225,7 +226,7 @@ impl Steps {
             // What is known to be null is to be folded away before it is looked at as a common expression.
             logical = FOLD.optimize(logical, &state, |_, _| {})?;
         }
-        state.create_physical_plan(&logical).await
+        unmeasured(state.create_physical_plan(&logical).await?)
     }
 }
 
