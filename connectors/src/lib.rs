@@ -19,6 +19,11 @@ pub mod resman;
 pub mod rest;
 pub mod rows;
 pub mod source;
+/// What `just new-connector` copies; it is compiled with the tests, so that it stays a connector.
+#[cfg(test)]
+#[expect(unreachable_pub, reason = "a copy of it is public")]
+#[path = "../template/mod.rs"]
+mod template;
 pub mod vrbo;
 pub mod webhook;
 

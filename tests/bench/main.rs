@@ -30,14 +30,27 @@ use self::cost::{Cost, MEASURE, cost, cpu, measure};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
+/// What `--only` takes.
+const FIGURES: [&str; 11] =
+    ["feed", "ical", "load", "pull", "match", "rest", "api", "live", "quota", "webhooks", "arrival"];
+
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|a| a == MEASURE) {
         return measure(&arguments[1..]);
     }
-    let value = |flag: &str| arguments.iter().position(|a| a == flag).and_then(|i| arguments.get(i + 1)).cloned();
-    let scale: f64 = value("--scale").map_or(Ok(1.0), |s| s.parse())?;
-    let only = value("--only");
+    let (mut scale, mut only) = (1.0, None);
+    let mut words = arguments.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        match (word, words.next()) {
+            ("--scale", Some(number)) => scale = number.parse::<f64>()?,
+            ("--only", Some(name)) if FIGURES.contains(&name) => only = Some(name.to_owned()),
+            _ => {
+                say(&format!("usage: propflow-bench [--scale 0.1] [--only {}]", FIGURES.join("|")));
+                return Ok(if word == "--help" { ExitCode::SUCCESS } else { ExitCode::from(2) });
+            }
+        }
+    }
     let wanted = |name: &str| only.as_deref().is_none_or(|o| o == name);
     if cfg!(debug_assertions) {
         say("these are figures of a debug build; run `just bench`");
