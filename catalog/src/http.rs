@@ -43,7 +43,7 @@ pub struct Limits {
     pub attempts: u32,
     /// Milliseconds before the second try; doubled for each further one, with jitter.
     pub backoff_ms: u64,
-    /// The longest wait before a try, in seconds. A vendor that asks for more ends the call.
+    /// The longest wait before a call or another try, in seconds. A vendor that asks for more ends the call.
     pub max_wait_secs: u64,
     /// Bytes of an answer that are still read.
     pub max_body_bytes: usize,
@@ -83,7 +83,8 @@ impl Limits {
         serde_json::from_value(given.into()).map_err(serde::de::Error::custom)
     }
 
-    fn budget(&self) -> Budget {
+    /// The pace, as it is kept for an account.
+    pub fn budget(&self) -> Budget {
         Budget {
             calls: self.calls_per_sec.max(1),
             per: Duration::from_secs(1),
@@ -330,6 +331,14 @@ impl Client {
         let slot =
             self.slots.clone().acquire_owned().await.map_err(|e| ours(Fault::us("no slot for a call").because(e)))?;
         let wait = self.quota.book(&self.account, &self.limits.budget()).await.map_err(ours)?;
+        // A vendor that wants an hour of silence gets it from a job that is put off, not from one that sleeps.
+        if wait > Duration::from_secs(self.limits.max_wait_secs) {
+            let text =
+                format!("the vendor has asked `{}` to be silent, for another {} s", self.account, wait.as_secs());
+            let fault = Fault::remote(text).retry(Retry::After(wait));
+            let fault = fault.hint("Nothing is lost by waiting; a scheduled run comes back by itself.");
+            return Err(Failed::last(Cause::Status(StatusCode::TOO_MANY_REQUESTS, None), fault));
+        }
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }

@@ -306,6 +306,10 @@ pub fn address<L: ?Sized + 'static>(
         .iter()
         .find(|e| e.name == name)
         .ok_or_else(|| Fault::user(format!("there is no {what} `{name}`")).hint(names::hint(name, known())))?;
+    if rest.trim().is_empty() {
+        return Err(Fault::user(format!("nothing stands behind `{name}:`"))
+            .hint("Name a file, a folder or an address there, such as `mits:feed.xml` or `parquet:out/`."));
+    }
     match entry.address(rest) {
         Some(Value::Object(settings)) => Ok((entry, settings)),
         _ => Err(Fault::user(format!("{what} `{name}` cannot be used by address alone"))

@@ -174,13 +174,20 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<Value> {
 }
 
 async fn print_freshness(database: &Database, out: &mut dyn Write) -> Result<()> {
-    let row = sqlx::query(
+    let what = "cannot read the freshness of properties";
+    let listed: bool = sqlx::query_scalar("select to_regclass('core.account_properties') is not null")
+        .fetch_one(&database.pool)
+        .await
+        .map_err(|e| fault(what, e))?;
+    // A property that has left every list it was on is not late: nobody reads it any more.
+    let left = "where not exists (select from core.account_properties a where a.property_id = f.scope) \
+        or exists (select from core.account_properties a where a.property_id = f.scope and a.deleted_at is null)";
+    let query = format!(
         "select count(*) as scopes, count(*) filter (where observed_at < now() - make_interval(secs => limit_seconds)) as stale \
-         from ops.freshness",
-    )
-    .fetch_one(&database.pool)
-    .await
-    .map_err(|e| fault("cannot read the freshness of properties", e))?;
+         from ops.freshness f {}",
+        if listed { left } else { "" }
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_one(&database.pool).await.map_err(|e| fault(what, e))?;
     let open: i64 = sqlx::query_scalar("select count(*) from ops.rejects where resolved_at is null")
         .fetch_one(&database.pool)
         .await

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -358,6 +359,11 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
         }
         Command::Status { run, pipeline, limit } => {
             with_database(&app, async |database| {
+                if let Some(name) = &pipeline
+                    && catalog::store::runs::list(&database.pool, Some(name), 1).await?.is_empty()
+                {
+                    app.plan(name).await?;
+                }
                 books::status(database, run, pipeline.as_deref(), limit, common.json, &mut io::stdout()).await
             })
             .await
@@ -417,6 +423,7 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             let only = books::scopes_to_replay(&database, &pipeline).await?;
             database.close().await;
             if only.is_empty() {
+                app.plan(&pipeline).await?;
                 match common.json {
                     true => print(out, format_args!("{}", json!({ "pipeline": pipeline, "replayed": false })))?,
                     false => print(out, format_args!("nothing of `{pipeline}` is waiting to be replayed"))?,
@@ -642,9 +649,11 @@ fn midnight(day: NaiveDate) -> DateTime<Utc> {
 
 async fn check(app: &App, live: bool, json: bool, out: &mut dyn Write) -> Result<End> {
     let (plans, mut faults) = app.plans().await?;
+    let mut doubtful = BTreeSet::new();
     if live && !plans.is_empty() {
         let database = app.database().await?;
         for plan in &plans {
+            let before = faults.len();
             let asked = Asked { trigger: "manual".to_owned(), read: None, only: Vec::new(), fresh: false };
             match app.job(plan, &database, asked).await {
                 Ok(job) => {
@@ -660,6 +669,9 @@ async fn check(app: &App, live: bool, json: bool, out: &mut dyn Write) -> Result
                 }
                 Err(fault) => faults.push(fault.at(&plan.place)),
             }
+            if faults.len() > before {
+                doubtful.insert(plan.place.clone());
+            }
         }
         database.close().await;
     }
@@ -673,7 +685,7 @@ async fn check(app: &App, live: bool, json: bool, out: &mut dyn Write) -> Result
             ),
         )?;
     } else {
-        for plan in &plans {
+        for plan in plans.iter().filter(|plan| !doubtful.contains(&plan.place)) {
             print(out, format_args!("ok: {} ({})", plan.spec.name, plan.place))?;
         }
     }

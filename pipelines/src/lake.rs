@@ -227,9 +227,11 @@ fn no_address(error: url::ParseError) -> Fault {
 }
 
 fn local(root: &str) -> Result<(Url, String)> {
-    let path = Path::new(root)
-        .canonicalize()
-        .map_err(|e| Fault::user(format!("the lake `{root}` cannot be opened")).because(e))?;
+    let path = Path::new(root).canonicalize().map_err(|e| {
+        Fault::user(format!("the lake `{root}` cannot be opened"))
+            .because(e)
+            .hint("Name the folder that a `parquet` sink writes to; a path begins in the folder that you are in.")
+    })?;
     let url = Url::from_directory_path(&path).map_err(|()| Fault::user(format!("`{root}` is not a folder")))?;
     if !path.is_dir() {
         return Err(Fault::user(format!("`{root}` is not a folder"))
@@ -348,9 +350,14 @@ impl Table {
     }
 
     /// The newest row per key that is still there, from a view of all rows.
-    fn newest(&self, history: &str) -> String {
+    fn newest(&self, history: &str, listed: bool) -> String {
         let key = self.dataset.key();
         let (mut before, mut after) = (Vec::new(), Vec::new());
+        if listed && self.of_property() {
+            before.push(
+                "not exists (select 1 from files.left_properties as l where l.property_id = r.property_id)".to_owned(),
+            );
+        }
         if let Some(scope) = &self.dataset.scope {
             let whole = self.not_gone(scope, "w.origin is null");
             let part = self
@@ -387,6 +394,11 @@ impl Table {
         sql
     }
 
+    /// Whether its rows are a property's, and leave with it.
+    fn of_property(&self) -> bool {
+        self.dataset.mode == WriteMode::Snapshot && self.dataset.scope.as_deref() == Some("property_id")
+    }
+
     /// The rows that differ from the one before them.
     fn changes(&self, committed: &str) -> String {
         let version = self.dataset.version_column.as_deref();
@@ -419,6 +431,17 @@ fn views(tables: &[Table], as_of: Option<DateTime<Utc>>) -> Vec<View> {
          scope, origin order by observed_at desc, slice_id desc) = 1"
     );
     let mut views = vec![View { name: "files.whole".to_owned(), body: whole }];
+    // The list of properties comes first: what belongs to one that has left it is in no view behind.
+    let list = tables.iter().find(|t| t.dataset.name == "account_properties" && t.has_files);
+    if let Some(list) = list {
+        let history = "files.listed_properties".to_owned();
+        views.push(View { name: history.clone(), body: list.committed(as_of) });
+        let body = format!(
+            "select distinct property_id from {history}\nwhere property_id not in (select property_id from (\n{}\n) as listed)",
+            list.newest(&history, false)
+        );
+        views.push(View { name: "files.left_properties".to_owned(), body });
+    }
     for table in tables {
         let name = identifier(&table.dataset.name);
         let committed = table.committed(as_of);
@@ -428,7 +451,7 @@ fn views(tables: &[Table], as_of: Option<DateTime<Utc>>) -> Vec<View> {
             WriteMode::Upsert | WriteMode::Snapshot => {
                 let history = identifier(&format!("{}_history", table.dataset.name));
                 views.push(View { name: history.clone(), body: committed });
-                views.push(View { name, body: table.newest(&history) });
+                views.push(View { name, body: table.newest(&history, list.is_some()) });
             }
         }
     }

@@ -241,7 +241,11 @@ async fn file(ctx: &SessionContext, path: &str) -> Result<Arc<dyn TableProvider>
     if url.is_collection() {
         config = config.infer_partitions_from_path(&state).await.map_err(failed)?;
     }
-    let mut schema = options.infer_schema(&state, &url).await.map_err(failed)?;
+    let mut schema = options.infer_schema(&state, &url).await.map_err(|e| match e.find_root().to_string() {
+        text if text.contains("no files found") => Fault::user(format!("no file is found at `{path}`"))
+            .hint("A path begins in the folder that you are in; put patterns and paths in single quotes."),
+        _ => failed(e),
+    })?;
     if matches!(ending.as_str(), "csv" | "tsv") {
         schema = keep_leading_zeros(ctx, config.clone(), schema).await.map_err(failed)?;
     }
@@ -533,7 +537,8 @@ async fn database_fault(connection: &mut PgConnection, sql: &str, error: sqlx::E
                 near => fault.hint(format!("Did you mean {}?", quoted(near))),
             }
         }
-        "25006" | "25001" => fault.hint("`propflow sql` only reads."),
+        // The last one is a view that cannot be written to.
+        "25006" | "25001" | "55000" => fault.hint("`propflow sql` only reads."),
         "42601" if message.contains("multiple commands") => {
             Fault::user("there are several statements").hint("Ask one at a time.")
         }

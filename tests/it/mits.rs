@@ -437,17 +437,63 @@ async fn a_file_is_read_in_slices_and_goes_on_behind_any_of_them() {
     let (whole, fault) = slices(&*source, request(None, &[])).await;
     assert!(fault.is_none());
     assert!(whole.len() > 2, "one slice only");
+    // The list of properties comes at the end of every reading, whole.
+    let mut all = merged(whole.clone());
+    let list = all.remove("mits_listed").unwrap();
+    assert_eq!(list.len(), 12);
     for at in 0..whole.len() {
         let (rest, fault) = slices(&*source, request(Some(whole[at].1.clone()), &[])).await;
         assert!(fault.is_none());
-        let resumed = merged(whole[..=at].iter().cloned().chain(rest));
-        assert_eq!(resumed, merged(whole.clone()), "resumed behind slice {at}");
+        assert_eq!(merged(rest.clone())["mits_listed"], list, "resumed behind slice {at}");
+        let mut resumed = merged(whole[..=at].iter().cloned().chain(rest));
+        resumed.remove("mits_listed");
+        assert_eq!(resumed, all, "resumed behind slice {at}");
     }
     let one = whole[0].0["mits_properties"][3]["property_id"].clone();
     let (only, _) = slices(&*source, request(None, &[&one.to_uppercase()])).await;
-    let only = merged(only);
+    let mut only = merged(only);
+    assert_eq!(only.remove("mits_listed").unwrap(), list);
     assert!(only.values().flatten().all(|row| row["property_id"] == one));
     assert_eq!(only["mits_properties"].len(), 1);
+}
+
+#[tokio::test]
+async fn a_feed_that_was_written_anew_is_read_from_its_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("feed.xml");
+    let property = |id: &str| {
+        format!(
+            r#"<Property IDValue="{id}"><PropertyID><MarketingName>At {id}</MarketingName></PropertyID><ILS_Unit IDValue="1"><Units><Unit><MarketRent>900</MarketRent></Unit></Units></ILS_Unit></Property>"#
+        )
+    };
+    let write = |ids: &[&str], end: &str| {
+        let properties: String = ids.iter().map(|id| property(id)).collect();
+        std::fs::write(&path, format!("<PhysicalProperty>{properties}{end}")).unwrap();
+    };
+    let source = open(json!({"path": path, "checkpoint_rows": 1})).await;
+    write(&["a", "b", "c"], "<Property");
+    let (former, fault) = slices(&*source, request(None, &[])).await;
+    assert!(fault.is_some());
+    let cursor = former.last().unwrap().1.clone();
+    let ids = |rows: &Rows, table: &str| -> Vec<String> {
+        rows.get(table).into_iter().flatten().map(|row| row["property_id"].clone()).collect()
+    };
+    // The same feed, whole at last: only what is new comes, and the list has all.
+    write(&["a", "b", "c", "d"], "</PhysicalProperty>");
+    let rest = merged(slices(&*source, request(Some(cursor.clone()), &[])).await.0);
+    assert_eq!(ids(&rest, "mits_properties"), ["d"]);
+    assert_eq!(ids(&rest, "mits_listed"), ["a", "b", "c", "d"]);
+    // One more in front, one less, or none of them: nothing of it may be taken for read.
+    for feed in [&["new", "a", "b", "c"][..], &["a", "b"], &["x"]] {
+        write(feed, "</PhysicalProperty>");
+        let anew = merged(slices(&*source, request(Some(cursor.clone()), &[])).await.0);
+        assert_eq!(ids(&anew, "mits_properties"), feed);
+        assert_eq!(ids(&anew, "mits_listed"), feed);
+    }
+    // An empty feed withdraws nothing.
+    write(&[], "</PhysicalProperty>");
+    let (nothing, fault) = slices(&*source, request(None, &[])).await;
+    assert_eq!((nothing.len(), fault.unwrap().message.as_ref()), (0, "the feed holds no property"));
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use catalog::http::{Client, Limits};
 use catalog::quota::LocalQuota;
 use catalog::store::PgQuota;
-use catalog::{Budget, Quota, Window};
+use catalog::{Budget, Env, Fault, Quota, Retry, Window};
 use kit::db::TestDb;
 
 /// Books `calls` places from several tasks at once and gives the instants, in seconds since the start, at which the
@@ -68,6 +69,20 @@ async fn a_process_without_a_database_keeps_the_same_budget() {
     holds(&book(vec![keeper.clone()], budget, 300).await, &budget);
     keeper.pause("vendor/1", &budget, Duration::from_secs(60)).await.unwrap();
     assert!(keeper.book("vendor/1", &budget).await.unwrap() > Duration::from_secs(55));
+}
+
+#[tokio::test]
+async fn nobody_sleeps_through_an_hour_that_a_vendor_asked_for() {
+    let limits = Limits::default();
+    let env = Env::default();
+    let client = Client::new("vendor/1", &env, limits.clone()).unwrap();
+    env.quota.pause("vendor/1", &limits.budget(), Duration::from_secs(3600)).await.unwrap();
+    // Nobody listens there: the call must not even be tried.
+    let request = client.request(http::Method::GET, "http://127.0.0.1:9/".parse().unwrap());
+    let fault = client.call(request).await.map(|_| ()).map_err(Fault::from).unwrap_err();
+    let Retry::After(wait) = fault.retry else { panic!("{fault:?}") };
+    assert!(wait > Duration::from_secs(3500), "{wait:?}");
+    assert!(fault.message.contains("`vendor/1`"), "{fault}");
 }
 
 /// No stretch of time as long as a window sees more calls than it allows, whoever books, and the narrow window holds too.

@@ -26,7 +26,7 @@ pub fn all() -> Vec<Dataset> {
                 int("square_feet", "floor area in square feet"),
                 date("available_on", "first day it can be moved into; a past day means now"),
                 money("market_rent", "list rent a month; null is unknown: say so, do not guess"),
-                money("rent_from", "lowest effective rent a month over the terms offered, or as the feed states it without terms; null is unknown"),
+                money("rent_from", "lowest effective rent a month over the terms that can still be moved in for; without terms as the feed states it, then the list rent; null is unknown"),
                 int("rent_from_term_months", "the lease term of that rent"),
                 text("currency", "ISO 4217 code of every amount in the row").required(),
                 flag("affordable", "whether it is an income-restricted unit"),

@@ -70,6 +70,11 @@ pub fn mits() -> Vec<Dataset> {
     ]
 }
 
+/// The list of properties that a marketing feed, read whole, holds.
+pub fn mits_list() -> Dataset {
+    wire("mits_listed", "one property of a marketing feed that was read to its end", "connection", "property_id name")
+}
+
 /// Tables read from both generations of ResMan's API.
 pub fn resman() -> Vec<Dataset> {
     let w = |name, about, columns| wire(name, about, "property_id", columns);
@@ -265,5 +270,5 @@ pub fn channels() -> Vec<Dataset> {
 
 /// All wire datasets.
 pub fn all() -> Vec<Dataset> {
-    [mits(), resman(), resman_people(), resman_residents(), channels()].concat()
+    [mits(), vec![mits_list()], resman(), resman_people(), resman_residents(), channels()].concat()
 }

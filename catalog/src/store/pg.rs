@@ -15,8 +15,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Opens a pool. Fails at once, with address and reason, when the server cannot be used; a server that is just starting, or
 /// has no connection left, is given [`CONNECT_TIMEOUT`].
 pub async fn connect(url: &str, connections: u32) -> Result<PgPool> {
-    let options: PgConnectOptions = url.parse().map_err(|_| {
-        // The parser's own message can repeat the URL, password included.
+    // The parser's own message can repeat the URL, password included; and it takes any scheme.
+    let ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+    let options = url.parse::<PgConnectOptions>().ok().filter(|_| ours).ok_or_else(|| {
         Fault::user("the database URL is not one that PostgreSQL understands")
             .hint("Write it as `postgres://user:password@host:5432/name`.")
     })?;

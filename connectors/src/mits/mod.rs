@@ -5,13 +5,15 @@ mod input;
 pub mod parser;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use catalog::{Component, Cursor, Env, Fault, Result, SecretRef};
+use catalog::datasets::wire;
+use catalog::{Component, Cursor, Env, Fault, Note, Result, SafeUrl, SecretRef};
 use futures::stream::BoxStream;
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
@@ -21,9 +23,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use url::Url;
 
-use self::parser::{Chunk, Options, parse};
+use self::input::bad;
+use self::parser::{Chunk, Options, Summary, parse};
 use crate::emit::{self, Emit};
 use crate::http::{Client, Limits, address};
+use crate::rows::Table;
 use crate::source::{Event, Read, Request, Source, Stream};
 
 /// Where a feed is. Exactly one of `path` and `url`.
@@ -64,6 +68,7 @@ pub struct Mits {
     place: Place,
     currency: Option<String>,
     checkpoint_rows: usize,
+    connection: String,
 }
 
 #[derive(Debug)]
@@ -72,10 +77,22 @@ enum Place {
     Address { client: Box<Client>, url: Url, headers: Vec<(HeaderName, SecretRef)> },
 }
 
-/// Properties that are done with, from the start of the feed.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+/// Properties that are done with, from the start of the feed, and which they were: a feed that has been written anew
+/// since may have others in their places.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Done {
     properties: u64,
+    #[serde(default)]
+    trail: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Address { url, .. } => SafeUrl(url.clone()).fmt(f),
+        }
+    }
 }
 
 #[async_trait]
@@ -106,7 +123,12 @@ impl Component for Mits {
             }
             _ => return Err(Fault::user("`mits` needs exactly one of `path` and `url`")),
         };
-        Ok(Box::new(Self { place, currency: config.default_currency, checkpoint_rows: config.checkpoint_rows }))
+        Ok(Box::new(Self {
+            place,
+            currency: config.default_currency,
+            checkpoint_rows: config.checkpoint_rows,
+            connection: env.connection,
+        }))
     }
 
     fn address(rest: &str) -> Option<Value> {
@@ -122,7 +144,7 @@ impl Source for Mits {
             name: "feed".into(),
             about: "properties, floor plans, units, prices, concessions, charges and amenities of a marketing feed"
                 .into(),
-            datasets: catalog::datasets::wire::mits(),
+            datasets: [wire::mits(), vec![wire::mits_list()]].concat(),
             backfill: false,
             changes: false,
             objects: false,
@@ -154,8 +176,17 @@ impl Mits {
     async fn reader(&self) -> Result<Box<dyn std::io::Read + Send>> {
         match &self.place {
             Place::File(path) => {
-                let file = File::open(path)
-                    .map_err(|e| Fault::user(format!("the feed `{}` cannot be opened", path.display())).because(e))?;
+                let there = Fault::user(format!("the feed `{}` cannot be opened", path.display()))
+                    .hint("Name a file that is there and may be read; a path begins in the folder that you are in.");
+                let file = match File::open(path) {
+                    Ok(file) if path.is_dir() => {
+                        drop(file);
+                        return Err(Fault::user(format!("the feed `{}` is a folder", path.display()))
+                            .hint("Name one file in it."));
+                    }
+                    Ok(file) => file,
+                    Err(e) => return Err(there.because(e)),
+                };
                 Ok(Box::new(file))
             }
             Place::Address { client, url, headers } => {
@@ -178,15 +209,51 @@ impl Mits {
             return Err(Fault::user(format!("`mits` cannot read `{}` that way", request.stream))
                 .hint("It has one stream, `feed`, which can only be read whole."));
         }
-        let done = request.resume.map(|cursor| cursor.read::<Done>()).transpose()?;
-        let mut properties = done.map_or(0, |done| done.properties);
-        let options = Options {
-            skip: properties,
-            only: request.only.iter().map(|id| crate::rows::id(id).into_owned()).collect(),
-            currency: self.currency.clone(),
-            batch_rows: (self.checkpoint_rows / 2).clamp(1, Options::default().batch_rows),
-            ..Options::default()
-        };
+        let only: Vec<String> = request.only.iter().map(|id| crate::rows::id(id).into_owned()).collect();
+        let mut done = request.resume.map(|cursor| cursor.read::<Done>()).transpose()?.unwrap_or_default();
+        loop {
+            let options = Options {
+                skip: done.properties,
+                trail: done.trail,
+                only: only.clone(),
+                currency: self.currency.clone(),
+                batch_rows: (self.checkpoint_rows / 2).clamp(1, Options::default().batch_rows),
+                ..Options::default()
+            };
+            let end = self.pass(options, &mut done, &mut emit).await?;
+            match end {
+                Ok(summary) if summary.changed => {
+                    let note = Note {
+                        topic: "feed_changed".to_owned(),
+                        subject: self.connection.clone(),
+                        text: "the feed is not the one that the interrupted reading began with, so it is read from its start"
+                            .to_owned(),
+                        count: 1,
+                    };
+                    emit.event(Event::Note(note)).await?;
+                    done = Done::default();
+                }
+                Ok(summary) if summary.properties == 0 => {
+                    return Err(bad("the feed holds no property").hint(
+                        "Nothing was withdrawn for it: a feed that is empty by mistake must not empty the offers.",
+                    ));
+                }
+                Ok(summary) => {
+                    self.list(&summary.listed, &mut emit).await?;
+                    let Summary { properties, trail, .. } = summary;
+                    return emit.event(Event::Checkpoint(Cursor::of(&Done { properties, trail })?)).await;
+                }
+                Err(fault) => {
+                    // What came whole before a fault is good and need not be read again.
+                    emit.event(Event::Checkpoint(Cursor::of(&done)?)).await?;
+                    return Err(fault.at(format_args!("`{}`", self.place)));
+                }
+            }
+        }
+    }
+
+    /// Reads the feed once; `done` moves on with what was handed out.
+    async fn pass(&self, options: Options, done: &mut Done, emit: &mut Emit) -> Result<Result<Summary>> {
         let reader = self.reader().await?;
 
         // The parser runs ahead of the reader of the stream by three chunks at most: one waits, one is in each hand.
@@ -199,7 +266,7 @@ impl Mits {
         });
         let mut pending = 0;
         while let Some(chunk) = chunks.recv().await {
-            properties = chunk.done;
+            *done = Done { properties: chunk.done, trail: chunk.trail };
             for (dataset, batch) in chunk.rows {
                 pending += batch.num_rows();
                 emit.event(Event::Rows { dataset: dataset.into(), batch }).await?;
@@ -212,18 +279,30 @@ impl Mits {
             }
             if pending >= self.checkpoint_rows {
                 pending = 0;
-                emit.event(Event::Checkpoint(Cursor::of(&Done { properties })?)).await?;
+                emit.event(Event::Checkpoint(Cursor::of(done)?)).await?;
             }
         }
         let end = parsing.await.map_err(|e| Fault::us("the reader of the feed died").because(e))?;
-        if let Ok(summary) = &end {
-            properties = summary.properties;
-            for note in &summary.notes {
-                emit.event(Event::Note(note.clone())).await?;
+        for note in end.iter().filter(|end| !end.changed).flat_map(|end| &end.notes) {
+            emit.event(Event::Note(note.clone())).await?;
+        }
+        Ok(end)
+    }
+
+    /// Says which properties the whole feed holds, so that one that has left it is offered no longer.
+    async fn list(&self, listed: &[(String, Option<String>)], emit: &mut Emit) -> Result<()> {
+        let mut table = Table::of("mits_listed")?;
+        let (id, name) = (table.column("property_id")?, table.column("name")?);
+        for (property, known_as) in listed {
+            table.add();
+            table.put(id, property);
+            if let Some(known_as) = known_as {
+                table.put(name, known_as);
             }
         }
-        // What came whole before a fault is good and need not be read again.
-        emit.event(Event::Checkpoint(Cursor::of(&Done { properties })?)).await?;
-        end.map(|_| ())
+        table.fill(0, 0, &self.connection);
+        emit.event(Event::Rows { dataset: table.name().into(), batch: table.finish()? }).await?;
+        let scope = self.connection.clone();
+        emit.event(Event::Complete { column: "connection", scope, missing: Vec::new() }).await
     }
 }

@@ -35,6 +35,8 @@ pub struct Options {
     pub property_id: Option<String>,
     /// Properties at the start that were read before.
     pub skip: u64,
+    /// The [`Chunk::trail`] behind those: with another one the feed is not the one that was read.
+    pub trail: u64,
     /// Only these properties; empty means all.
     pub only: Vec<String>,
     /// The currency of amounts where the feed names none.
@@ -54,6 +56,7 @@ impl Default for Options {
         Self {
             property_id: None,
             skip: 0,
+            trail: 0,
             only: Vec::new(),
             currency: None,
             batch_rows: 16 * 1024,
@@ -75,6 +78,8 @@ pub struct Chunk {
     pub rejects: Vec<Reject>,
     /// Properties of the feed that are done with, skipped and rejected ones counted.
     pub done: u64,
+    /// A digest of the ids of those, in their order.
+    pub trail: u64,
 }
 
 /// What a feed held.
@@ -82,6 +87,12 @@ pub struct Chunk {
 pub struct Summary {
     /// Properties, skipped and rejected ones counted.
     pub properties: u64,
+    /// See [`Chunk::trail`].
+    pub trail: u64,
+    /// Whether it does not begin with the properties to be skipped; then it was read no further.
+    pub changed: bool,
+    /// Id and name of every property, skipped ones too.
+    pub listed: Vec<(String, Option<String>)>,
     /// Elements and entities that were not understood.
     pub notes: Vec<Note>,
 }
@@ -263,7 +274,10 @@ struct Parser<'a> {
     marks: Marks,
     chunk: Chunk,
     done: u64,
+    trail: u64,
+    changed: bool,
     seen: HashSet<String>,
+    listed: Vec<(String, Option<String>)>,
     found: bool,
     status: Option<String>,
     error: Option<String>,
@@ -332,7 +346,10 @@ impl<'a> Parser<'a> {
             marks: [0; TABLES],
             chunk: Chunk::default(),
             done: 0,
+            trail: 0,
+            changed: false,
             seen: HashSet::new(),
+            listed: Vec::new(),
             found: false,
             status: None,
             error: None,
@@ -444,11 +461,6 @@ impl<'a> Parser<'a> {
                 self.skipped = 1;
                 return Ok(());
             }
-            State::Property if self.done < self.options.skip => {
-                self.done += 1;
-                self.skipped = 1;
-                return Ok(());
-            }
             _ => {}
         }
         self.stack.push(state);
@@ -538,7 +550,7 @@ impl<'a> Parser<'a> {
             }
         }
         self.marks = [0; TABLES];
-        chunk.done = self.done;
+        (chunk.done, chunk.trail) = (self.done, self.trail);
         let empty = chunk.rows.is_empty() && chunk.complete.is_empty() && chunk.rejects.is_empty();
         if !empty && (self.emit)(chunk).is_break() {
             self.stopped = true;
@@ -575,7 +587,13 @@ impl<'a> Parser<'a> {
             .map(|found| note("unknown_element", "the element", found))
             .chain(entities.map(|found| note("unknown_entity", "the entity", found)))
             .collect();
-        Summary { properties: self.done, notes }
+        Summary {
+            properties: self.done,
+            trail: self.trail,
+            changed: self.changed || self.done < self.options.skip,
+            listed: std::mem::take(&mut self.listed),
+            notes,
+        }
     }
 }
 

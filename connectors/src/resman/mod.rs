@@ -177,7 +177,7 @@ impl Reading {
                     self.note(
                         "endpoint_off",
                         path,
-                        "the partner is not entitled to it, or it does not exist".to_owned(),
+                        format!("`{path}` is off: the partner is not entitled to it, or it does not exist"),
                     );
                 }
                 Ok(None)

@@ -299,3 +299,54 @@ fn a_lake_on_s3_is_written_and_asked_like_a_folder() {
         assert!(words.iter().all(|word| text.contains(word)) && !text.contains("harbor-secret"), "{text}");
     }
 }
+
+#[test]
+fn a_property_that_left_its_feed_is_offered_no_longer() {
+    let home = Home::new();
+    home.write(
+        "specs/feed.toml",
+        "name = \"feed\"\nabout = \"a feed\"\n[source]\nconnector = \"mits\"\nconnection = \"feed\"\nstream = \"feed\"\n\
+         [source.settings]\npath = \"feed.xml\"\n[[sinks]]\nsink = \"parquet\"\nsettings.path = \"lake\"\n\
+         [[sinks]]\nsink = \"postgres\"\n",
+    );
+    let property = |id: &str, pricing: &str| {
+        format!(
+            "<Property IDValue=\"{id}\"><PropertyID><MarketingName>At {id}</MarketingName></PropertyID>\
+             <ILS_Unit IDValue=\"1\"><Units><Unit><MarketRent>900</MarketRent>\
+             <UnitEconomicStatus>residential</UnitEconomicStatus><UnitOccupancyStatus>vacant</UnitOccupancyStatus>\
+             <UnitLeasedStatus>available</UnitLeasedStatus></Unit></Units>{pricing}\
+             <Availability><MadeReadyDate Month=\"1\" Day=\"2\" Year=\"2024\"/></Availability></ILS_Unit></Property>"
+        )
+    };
+    let plain = |id: &str| property(id, "");
+    // One price whose window closed years ago, and one without a window.
+    let over = "<Pricing><MITS-OfferTerm><EffectiveRent>700</EffectiveRent><Term>12</Term><DateRange>\
+        <StartDate Month=\"1\" Day=\"1\" Year=\"2020\"/><EndDate Month=\"2\" Day=\"1\" Year=\"2020\"/></DateRange>\
+        </MITS-OfferTerm><MITS-OfferTerm><EffectiveRent>880</EffectiveRent><Term>12</Term></MITS-OfferTerm></Pricing>";
+    let run = |properties: &[String], code: i32| {
+        home.write("feed.xml", &format!("<PhysicalProperty>{}</PhysicalProperty>", properties.concat()));
+        let arguments = ["run", "feed", "--specs", "specs"];
+        if code == 0 { home.ok(&arguments) } else { home.fails(code, &arguments) }
+    };
+    let offers = || {
+        let sql = "select property_id, rent_from from available_units order by 1";
+        let lake = home.ok(&["sql", "--lake", "lake", "--format", "csv", sql]);
+        let served = home.ok(&["sql", "--db", "--format", "csv", &sql.replace("from av", "from serving.av")]);
+        assert_eq!(lake, served, "the lake and the database differ");
+        lake
+    };
+    run(&[plain("P1"), plain("P2"), property("P3", over)], 0);
+    assert_eq!(offers(), "property_id,rent_from\nP1,900.00\nP2,900.00\nP3,880.00\n");
+    let costs =
+        home.ok(&["sql", "--lake", "lake", "--format", "csv", "select offer_id, rent from unit_costs order by rent"]);
+    assert_eq!(costs, "offer_id,rent\n12,880.00\nmarket,900.00\nmarket,900.00\n");
+    run(&[plain("P1"), property("P3", over)], 0);
+    assert_eq!(offers(), "property_id,rent_from\nP1,900.00\nP3,880.00\n");
+    assert_eq!(home.ok(&["sql", "--lake", "lake", "--format", "csv", "select count(*) as n from units"]), "n\n2\n");
+    let status = home.ok(&["status"]);
+    assert!(status.contains("0 of them stale"), "{status}");
+    // A feed that is empty by mistake empties nothing.
+    let text = run(&[], 4);
+    assert!(text.contains("the feed holds no property"), "{text}");
+    assert_eq!(offers(), "property_id,rent_from\nP1,900.00\nP3,880.00\n");
+}

@@ -86,6 +86,9 @@ from (
   where clean(coalesce(amount, amount_min, amount_max)) is not null
 ) c
 join wordings w on w.wording = c.wording
+where not coalesce(
+  c.of_rent and c.amount is null and coalesce(money(c.amount_min), money(c.amount_max)) = 0
+    and coalesce(money(c.amount_max), money(c.amount_min)) = 0, false)
 union all
 select
   property_id, 'resman_property_charges', 1, concat_ws('|', transaction_category_id, charge_name),

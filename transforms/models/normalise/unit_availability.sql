@@ -126,8 +126,10 @@ with judged as (
         case rule_status when true then 'its status says yes' when false then 'its status says no' end,
         case rule_made_ready when true then 'it has a made-ready date' when false then 'it has no made-ready date' end,
         case rule_v2 when true then 'the live list says yes' when false then 'the live list says no' end))
-      when yes = 0 then concat('it cannot be let: ', concat_ws(', ',
-        economic_status, occupancy_status, leased_status, vacancy_status, make_ready_status))
+      when yes = 0 then concat('it cannot be let: ', case
+        when rule_status is false or rule_v2 is false
+          then concat_ws(', ', economic_status, occupancy_status, leased_status, vacancy_status, make_ready_status)
+        else 'it has no made-ready date' end)
     end as reason
   from counted
 )

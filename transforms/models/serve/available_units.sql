@@ -1,16 +1,21 @@
 -- model: available_units
 -- layer: serve
 -- about: One unit that may be offered now, with what a renter asks first. A unit that may not be offered is not here.
--- inputs: units, unit_availability, properties, floorplans, offer_terms, concessions, amenities
+-- inputs: units, unit_availability, properties, floorplans, offer_terms, concessions, amenities, slice
 -- key: property_id, unit_number
 -- check: agreement in ('agreed', 'single')
 -- check: rent_from > 0
+--
+-- A price whose move-in window is over, where the property is, is no offer. Without any price for a term the lowest
+-- effective rent stands, then the list rent.
 with terms as (
-  select property_id, unit_number, min(effective_rent) as effective_rent,
-    first_value(lease_term_months order by effective_rent, lease_term_months, offer_id) as lease_term_months
-  from offer_terms
-  where effective_rent is not null
-  group by property_id, unit_number
+  select t.property_id, t.unit_number, min(t.effective_rent) as effective_rent,
+    first_value(t.lease_term_months order by t.effective_rent, t.lease_term_months, t.offer_id) as lease_term_months
+  from slice s
+  cross join offer_terms t
+  left join properties p on p.property_id = t.property_id
+  where t.effective_rent is not null and coalesce(t.move_in_until >= local_date(s.observed_at, p.time_zone), true)
+  group by t.property_id, t.unit_number
 ), free as (
   select u.*, a.available_on, a.agreement
   from units u
@@ -50,7 +55,7 @@ select
   coalesce(f.bedrooms, fp.bedrooms) as bedrooms,
   coalesce(f.bathrooms, fp.bathrooms) as bathrooms,
   coalesce(f.square_feet, case when fp.square_feet_min = fp.square_feet_max then fp.square_feet_min end) as square_feet,
-  f.available_on, f.market_rent, coalesce(t.effective_rent, f.effective_rent_min) as rent_from, t.lease_term_months as rent_from_term_months,
+  f.available_on, f.market_rent, coalesce(t.effective_rent, f.effective_rent_min, f.market_rent) as rent_from, t.lease_term_months as rent_from_term_months,
   f.currency, f.affordable,
   -- The feed's link is a base to which the unit is added; the account's link is for the whole property.
   case

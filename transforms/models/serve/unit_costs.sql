@@ -1,7 +1,7 @@
 -- model: unit_costs
 -- layer: serve
 -- about: What one available unit costs for one lease term and move-in window, all required fees included.
--- inputs: available_units, offer_terms, fees
+-- inputs: available_units, offer_terms, fees, properties, slice
 -- key: property_id, unit_number, offer_id
 -- check: rent > 0
 -- check: total_monthly_cost >= rent
@@ -49,13 +49,20 @@ qualify case
       or place = min(place) over (partition by property_id, unit_number, category, frequency, amount))
 end
 
--- step: offers
+-- step: terms
+-- A price whose move-in window is over is no offer.
 select t.property_id, t.unit_number, t.offer_id, t.lease_term_months, t.move_in_from, t.move_in_until, t.effective_rent as rent
-from offer_terms t
+from slice s
+cross join offer_terms t
+left join properties p on p.property_id = t.property_id
+where coalesce(t.move_in_until >= local_date(s.observed_at, p.time_zone), true)
+
+-- step: offers
+select * from terms
 union all
-select u.property_id, u.unit_number, 'market', null, null, null, u.market_rent
+select u.property_id, u.unit_number, 'market', null, null, null, coalesce(u.market_rent, u.rent_from)
 from available_units u
-left anti join offer_terms t on t.property_id = u.property_id and t.unit_number = u.unit_number
+left anti join terms t on t.property_id = u.property_id and t.unit_number = u.unit_number
 
 -- step: sums
 with rents as (

@@ -3,6 +3,7 @@
 use catalog::{Reject, RejectKind, Result};
 use quick_xml::reader::Reader;
 use serde_json::json;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::super::grammar::{Owner, State, rank};
 use super::rows::Range;
@@ -187,9 +188,20 @@ impl Parser<'_> {
         self.in_property = false;
         self.done += 1;
         let own = self.options.property_id.clone().or_else(|| self.id.get().map(|text| id(text).into_owned()));
+        self.trail = xxh3_64_with_seed(own.as_deref().unwrap_or_default().as_bytes(), self.trail);
+        let first = own.as_ref().is_some_and(|id| !self.seen.contains(id));
+        if let Some(id) = own.as_ref().filter(|_| first) {
+            self.listed.push((id.clone(), self.name.get().map(str::to_owned)));
+        }
+        if self.done <= self.options.skip {
+            self.seen.extend(own);
+            self.changed = self.done == self.options.skip && self.trail != self.options.trail;
+            self.stopped |= self.changed;
+            return self.flush(self.marks);
+        }
         let refused = match &own {
             None => Some("the property has no id"),
-            Some(id) if self.seen.contains(id) => Some("the feed has this property twice: the first one counts"),
+            Some(_) if !first => Some("the feed has this property twice: the first one counts"),
             Some(_) => None,
         };
         if let Some(reason) = refused {
