@@ -444,7 +444,8 @@ async fn a_file_is_read_in_slices_and_goes_on_behind_any_of_them() {
     for at in 0..whole.len() {
         let (rest, fault) = slices(&*source, request(Some(whole[at].1.clone()), &[])).await;
         assert!(fault.is_none());
-        assert_eq!(merged(rest.clone())["mits_listed"], list, "resumed behind slice {at}");
+        let told = merged(rest.clone()).remove("mits_listed");
+        assert_eq!(told, (at + 1 < whole.len()).then(|| list.clone()), "resumed behind slice {at}");
         let mut resumed = merged(whole[..=at].iter().cloned().chain(rest));
         resumed.remove("mits_listed");
         assert_eq!(resumed, all, "resumed behind slice {at}");

@@ -84,6 +84,9 @@ struct Done {
     properties: u64,
     #[serde(default)]
     trail: u64,
+    /// Whether that was the end, and the list of properties has been told.
+    #[serde(default)]
+    whole: bool,
 }
 
 impl fmt::Display for Place {
@@ -239,9 +242,12 @@ impl Mits {
                     ));
                 }
                 Ok(summary) => {
-                    self.list(&summary.listed, &mut emit).await?;
-                    let Summary { properties, trail, .. } = summary;
-                    return emit.event(Event::Checkpoint(Cursor::of(&Done { properties, trail })?)).await;
+                    let Summary { properties, trail, listed, .. } = summary;
+                    if !done.whole || properties > done.properties {
+                        self.list(&listed, &mut emit).await?;
+                    }
+                    let whole = Done { properties, trail, whole: true };
+                    return emit.event(Event::Checkpoint(Cursor::of(&whole)?)).await;
                 }
                 Err(fault) => {
                     // What came whole before a fault is good and need not be read again.
@@ -266,7 +272,7 @@ impl Mits {
         });
         let mut pending = 0;
         while let Some(chunk) = chunks.recv().await {
-            *done = Done { properties: chunk.done, trail: chunk.trail };
+            *done = Done { properties: chunk.done, trail: chunk.trail, whole: false };
             for (dataset, batch) in chunk.rows {
                 pending += batch.num_rows();
                 emit.event(Event::Rows { dataset: dataset.into(), batch }).await?;
