@@ -180,7 +180,9 @@ async fn what_the_chatbot_writes_is_in_resman_at_once_and_comes_back() {
     for (at, fields, became) in [
         ("11:59:59", json!({ "phone": "(251) 555-0198" }), "nothing"),
         ("12:00:00", json!({ "phone": "(251) 555-0198" }), "nothing"),
-        ("11:59:58", json!({ "last_name": "Quill-Hale" }), "updated"),
+        // Our own word of the name is younger.
+        ("11:59:58", json!({ "last_name": "Quill-Marsh" }), "nothing"),
+        ("12:00:00", json!({ "last_name": "Quill-Hale" }), "updated"),
         ("11:59:57", json!({ "last_name": "Quill", "phone": "(251) 555-0197" }), "nothing"),
         ("11:59:59", preferences.clone(), "updated"),
         ("11:59:59", preferences, "nothing"),
