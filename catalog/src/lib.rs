@@ -13,6 +13,7 @@ pub mod datasets;
 pub mod fault;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod id;
 pub mod quota;
 pub mod secret;
 pub mod slice;
@@ -28,6 +29,7 @@ pub use component::{Component, Entry, Env};
 pub use cursor::Cursor;
 pub use dataset::{Column, Dataset, Kind, WriteMode};
 pub use fault::{Blame, Fault, Result, Retry};
+pub use id::id;
 pub use quota::{Budget, Quota, Window};
 pub use secret::{SafeUrl, SecretRef};
 pub use slice::{Note, Receipt, Reject, RejectKind, Slice, SliceId};

@@ -287,7 +287,8 @@ async fn step(pool: &PgPool, couriers: &Couriers, only: Option<i64>, last: bool)
 
 /// Settles what the other side says with the contact.
 async fn hear(contacts: &Contacts, prepared: &Prepared, told: &Told, deliveries: i64) -> Result<()> {
-    let reading = Reading { deliveries: Some(deliveries), contact: Some(prepared.contact_id()), began: None };
+    let contact = Some(prepared.contact_id());
+    let reading = Reading { deliveries: Some(deliveries), contact, ..Reading::default() };
     match contacts.told_by(told, reading, "outbox").await {
         Ok(_) => Ok(()),
         Err(trouble) => Err(trouble.into_fault()),

@@ -166,6 +166,37 @@ async fn what_the_chatbot_writes_is_in_resman_at_once_and_comes_back() {
     let found = office.get("/api/resman/contacts/search?phone=251.555.0199&name=quill%20ro").await;
     assert_eq!((&found["total_count"], found["contacts"][0]["contact_id"].as_str()), (&json!(1), Some(&*id)));
 
+    // What comes late or a second time is no news of its field, whatever is in it; an opt-out only ever widens.
+    let heard = async |at: &str, fields: Value| {
+        let shouted = prospect.as_str().unwrap().to_uppercase();
+        let news = json!({ "contact_id": shouted, "updated_fields": fields, "update_source": "resman",
+            "timestamp": format!("2026-06-01T{at}Z") });
+        let path = "/api/resman/webhooks/contact-update";
+        let (status, heard) = office.ask(&relay, Method::POST, path, Some(news)).await;
+        assert_eq!((status, heard["contact_id"].as_str()), (StatusCode::OK, Some(&*id)), "{heard}");
+        heard["became"].as_str().unwrap().to_owned()
+    };
+    let preferences = json!({ "opt_out": false, "preferences": { "email_opt_out": true } });
+    for (at, fields, became) in [
+        ("11:59:59", json!({ "phone": "(251) 555-0198" }), "nothing"),
+        ("12:00:00", json!({ "phone": "(251) 555-0198" }), "nothing"),
+        // Our own word of the name is younger.
+        ("11:59:58", json!({ "last_name": "Quill-Marsh" }), "nothing"),
+        ("12:00:00", json!({ "last_name": "Quill-Hale" }), "updated"),
+        ("11:59:57", json!({ "last_name": "Quill", "phone": "(251) 555-0197" }), "nothing"),
+        ("11:59:59", preferences.clone(), "updated"),
+        ("11:59:59", preferences, "nothing"),
+        ("11:59:59", json!({ "preferences": null, "email_opt_out": false }), "nothing"),
+    ] {
+        assert_eq!(heard(at, fields.clone()).await, became, "{at} {fields}");
+    }
+    let now = office.get(&format!("/api/resman/contacts/{id}")).await;
+    assert_eq!([&now["email_opt_out"], &now["text_opt_out"]], [&json!(true), &json!(false)]);
+    assert_eq!([&now["phone"], &now["last_name"]], [&json!("+12515550199"), &json!("Quill-Hale")]);
+    let path = format!("/api/resman/contacts/{id}/opt-in");
+    let back = json!({ "type": "email", "reason": "wrote to us" });
+    assert_eq!(office.ask(&office.staff, Method::POST, &path, Some(back)).await.0, StatusCode::OK);
+
     // A lead of ResMan that nobody knew.
     let news = json!({
         "lead_id": "P-900", "updated_fields": { "first_name": "Milo", "last_name": "Marsh", "property_id": office.property },
@@ -257,6 +288,15 @@ async fn what_a_person_has_to_decide_is_decided_over_http() {
         assert_eq!(office.ask(&office.staff, Method::POST, &path, Some(json!({}))).await.0, status, "{verb}");
     }
     assert_eq!(office.get(&format!("/api/resman/contacts/{d}")).await["contact_id"], json!(d));
+
+    // Who says that ResMan said so is taken at their word until ResMan was asked.
+    let claim = json!({ "contact_data": { "phone": "+12515550177" }, "update_source": "resman" });
+    let path = format!("/api/resman/contacts/{a}");
+    assert_eq!(office.ask(&office.bot, Method::PUT, &path, Some(claim)).await.1["phone"], "+12515550177");
+    office.settled(&a).await;
+    let claimed = json!({ "contact_data": { "first_name": "Rosalind" }, "update_source": "resman" });
+    office.ask(&office.bot, Method::PUT, &path, Some(claimed)).await;
+    assert_eq!(office.settled(&a).await["contact"]["first_name"], "Rosa");
 
     // Both sides change a field: nothing moves until somebody says so.
     let prospect = office.settled(&a).await["resman"]["resman_lead_id"].clone();
@@ -436,6 +476,22 @@ async fn what_makes_no_sense_is_refused_with_the_next_step_and_changes_nothing()
         422,
         "communication_method",
     );
+    let relay = office.house.key(&[Role::Webhook], None).await;
+    for (what, fields, says) in [
+        ("a relayed e-mail that is none", json!({ "email": "Zebulon" }), "`email`"),
+        ("a relayed phone that is none", json!({ "phone": "Zebulon" }), "`phone`"),
+        ("a relayed opt-out that is neither yes nor no", json!({ "opt_out": "Zebulon" }), "`updated_fields.opt_out`"),
+        ("relayed preferences that are none", json!({ "preferences": "Zebulon" }), "`updated_fields.preferences`"),
+        ("an opt-out by another name", json!({ "preferences": { "smsOptOut": true } }), "`smsoptout`"),
+    ] {
+        for path in ["contact-update", "lead-update"] {
+            let body =
+                json!({ "contact_id": id, "updated_fields": fields, "update_source": "resman", "timestamp": at });
+            let request =
+                office.house.request(Method::POST, &format!("/api/resman/webhooks/{path}")).bearer_auth(&relay);
+            row(what, request.header("content-type", "application/json").body(body.to_string()), 422, says);
+        }
+    }
     let preferences = format!("{one}/preferences");
     row(
         "a wish with a zero byte",

@@ -130,6 +130,7 @@ impl Desk {
                 email: l.people.first().and_then(|p| p.email.clone()),
                 phone: l.people.first().and_then(|p| p.phone.clone()),
                 status: Some(if l.status == LeadStatus::Lost { "lost" } else { "prospect" }.to_owned()),
+                ..Told::default()
             };
             w.leads.all.iter().map(told).collect()
         })
@@ -564,6 +565,28 @@ async fn what_the_office_writes_meanwhile_is_seen_before_and_behind_our_own_writ
     let (lead, contact) = now().await;
     assert_eq!((lead.last_name.as_deref(), contact.last_name.as_str()), (Some("Quill-Hale"), "Quill-Hale"));
 
+    // The office's last word of an opt-out is how it stands.
+    desk.clock.advance(TimeDelta::seconds(1));
+    desk.contacts.opt_out(id, OptOut::Email, Source::Chatbot, "bot").await.unwrap();
+    for what in [OptOut::Text, OptOut::All] {
+        desk.clock.advance(TimeDelta::seconds(1));
+        desk.contacts.opt_in(id, what, "wrote to us", "ana").await.unwrap();
+    }
+    desk.drain().await;
+    let notes = desk.simulator.with_world(|w| {
+        let events = &w.leads.find(&prospect).unwrap().events;
+        events.iter().filter_map(|e| e.comments.clone()).filter(|c| c.starts_with("Opted")).collect::<Vec<_>>()
+    });
+    assert_eq!(
+        notes,
+        [
+            "Opted out of text messages.",
+            "Opted out of e-mail, text messages.",
+            "Opted in to text messages again. Opted out of e-mail.",
+            "Opted in to e-mail again.",
+        ]
+    );
+
     // Somebody else with the same phone does not become the lead that is there.
     let ana = desk.person("Benedikt", "Okafor", None, Some("(205) 555-0103"));
     let ana = desk.contacts.create(&ana, Source::Chatbot, "bot").await.unwrap();
@@ -573,6 +596,52 @@ async fn what_the_office_writes_meanwhile_is_seen_before_and_behind_our_own_writ
     let rosas = leads.iter().find(|l| l.prospect_id == prospect).unwrap();
     assert_eq!(rosas.first_name.as_deref(), Some("Rosa"));
     assert_eq!(desk.one::<i64>("select count(*) from sync.outbox where state = 'waiting'").await, 0);
+}
+
+/// ResMan has of a name what its schema has room for, and writes its ids as it likes.
+#[tokio::test]
+async fn our_own_write_is_known_in_the_form_in_which_resman_has_it() {
+    let desk = Desk::new().await;
+    let name = format!("Rosa {} \u{fffe}of the Hill", "M".repeat(44));
+    let person = desk.person(&name, "Quill", Some("rosa@mail.example"), None);
+    let id = desk.contacts.create(&person, Source::Chatbot, "bot").await.unwrap().contact_id;
+    // The note of the lead is lost with the process: it is found by as much of the name as ResMan has.
+    desk.die(Place::AfterPost).await;
+    desk.simulator.with_world(|w| w.leads.all[0].people[0].email = Some("office@mail.example".into()));
+    desk.drain().await;
+    let lead = desk.leads().remove(0);
+    assert_eq!((desk.leads().len(), lead.first_name.as_ref().unwrap().chars().count()), (1, 49));
+    let shouted = Told { prospect_id: lead.prospect_id.to_uppercase(), ..lead.clone() };
+    for told in [&lead, &shouted] {
+        assert_eq!(desk.contacts.told(told, "poll").await.unwrap(), (Some(id), Became::Nothing));
+    }
+    let (before, posts) = (desk.contacts.get(id).await.unwrap(), desk.simulator.documents().len());
+    assert_eq!(before.first_name, name);
+    assert_eq!(desk.one::<i64>("select count(*) from sync.contact_sync").await, 1);
+    // What has no place there is not posted for ever, and what the office writes is no clash with it.
+    let patch = Patch { first_name: Some(format!("{name} and Dale")), ..Patch::default() };
+    desk.contacts.update(id, &patch, None, Source::Chatbot, "bot").await.unwrap();
+    desk.drain().await;
+    assert_eq!(desk.simulator.documents().len(), posts);
+    let told = Told { first_name: Some("Rosalind".into()), ..lead };
+    assert_eq!(desk.contacts.told(&told, "relay").await.unwrap().1, Became::Updated);
+}
+
+/// Somebody speaks in ResMan's name: what it says itself stands in the end, on both sides.
+#[tokio::test]
+async fn what_is_said_in_resmans_name_is_looked_up_there() {
+    let desk = Desk::new().await;
+    let rosa = desk.person("Rosa", "Quill", Some("rosa@mail.example"), Some("2515550101"));
+    let id = desk.contacts.create(&rosa, Source::Chatbot, "bot").await.unwrap().contact_id;
+    desk.drain().await;
+    let lead = desk.leads().remove(0);
+    let claim = Reading { claimed: true, ..Reading::default() };
+    let told = Told { phone: Some("2515550102".into()), status: Some("applicant".into()), ..lead.clone() };
+    assert_eq!(desk.contacts.told_by(&told, claim, "bot").await.unwrap().1, Became::Updated);
+    desk.drain().await;
+    let contact = desk.contacts.get(id).await.unwrap();
+    assert_eq!((contact.phone.as_deref(), &*contact.status), (Some("+12515550101"), "active"));
+    assert_eq!(desk.leads(), [lead]);
 }
 
 /// While our post is under way, ResMan's word for another value is taken: ResMan has to have that again.
@@ -639,6 +708,8 @@ async fn two_records_become_one_and_two_again() {
     };
     assert!(desk.contacts.interact(b, &said, Source::Chatbot, "bot").await.unwrap().moved);
     assert!(!desk.contacts.interact(b, &said, Source::Chatbot, "bot").await.unwrap().moved, "one message is one");
+    let audited = "select after ->> 'direction' from sync.audit_log where action = 'contact_interaction'";
+    assert_eq!(desk.one::<String>(audited).await, "in");
     desk.drain().await;
     assert_eq!(desk.leads().len(), 2);
     let open = |d: &Desk| d.leads().iter().filter(|l| l.status.as_deref() == Some("prospect")).count();
@@ -705,9 +776,29 @@ async fn what_the_office_types_is_found_matched_and_followed() {
     let told = Told { email: Some("marsh@office.example".into()), ..told };
     assert_eq!(desk.contacts.told(&told, "relay").await.unwrap().1, Became::Conflict);
     let conflict: Uuid = desk.one("select id from sync.conflicts where state = 'open'").await;
+    // Both go on meanwhile. The conflict is the same one, and what it was about before is on record.
+    let told = Told { email: Some("m.marsh@office.example".into()), ..told };
+    assert_eq!(desk.contacts.told(&told, "relay").await.unwrap().1, Became::Conflict);
+    let opened: Vec<String> = events::since(&desk.db.pool, 0, 10_000)
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|e| e.event.kind == "opened")
+        .map(|e| e.event.key)
+        .collect();
+    assert_eq!(opened, [conflict.to_string(), conflict.to_string()]);
+    let kept = "select before ->> 'resman_value' from sync.audit_log where action = 'conflict_update'";
+    assert_eq!(desk.one::<String>(kept).await, "marsh@office.example");
+    let ours = Patch { email: Some("milo@newer.example".into()), ..Patch::default() };
+    desk.contacts.update(made.contact_id, &ours, None, Source::Chatbot, "bot").await.unwrap();
     assert!(desk.contacts.resolve(conflict, None, Some("not an address"), "ana").await.is_err());
-    let contact = desk.contacts.resolve(conflict, Some("resman"), None, "ana").await.unwrap();
-    assert_eq!(contact.email.as_deref(), Some("marsh@office.example"));
+    let contact = desk.contacts.resolve(conflict, Some("domiq"), None, "ana").await.unwrap();
+    assert_eq!(contact.email.as_deref(), Some("milo@newer.example"));
+    let settled = "select domiq_value || ' ' || resman_value from sync.conflicts";
+    assert_eq!(desk.one::<String>(settled).await, "milo@newer.example m.marsh@office.example");
+    let decided =
+        "select actor || ' ' || (before ->> 'domiq_value') from sync.audit_log where action = 'conflict_resolve'";
+    assert_eq!(desk.one::<String>(decided).await, "ana milo@new.example", "though the value stood already");
     assert!(matches!(desk.contacts.resolve(conflict, Some("resman"), None, "ana").await, Err(Trouble::NotFound(_))));
     let _ = lead;
 }

@@ -1,9 +1,9 @@
 //! What ResMan says of a lead, whether it was polled or relayed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::store::erasures;
 use catalog::store::pg::fault;
+use catalog::store::{audit, erasures};
 use catalog::{Fault, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,12 @@ pub struct Told {
     pub phone: Option<String>,
     /// `prospect`, `lost`, `applicant` or `resident`.
     pub status: Option<String>,
+    /// Wants no more e-mails. `false` takes nothing back, here and below.
+    pub email_opt_out: bool,
+    /// Wants no more calls.
+    pub phone_opt_out: bool,
+    /// Wants no more text messages.
+    pub text_opt_out: bool,
 }
 
 /// What became of it.
@@ -67,6 +73,43 @@ pub struct Reading {
     pub deliveries: Option<i64>,
     /// The contact that a lead which nobody has belongs to.
     pub contact: Option<Uuid>,
+    /// When it was said, if it is relayed: of a field, what is older than something that is known is no news.
+    pub said: Option<DateTime<Utc>>,
+    /// It is said in ResMan's name only: the lead is read at once, and what stands there holds.
+    pub claimed: bool,
+}
+
+/// What is said of a lead.
+#[derive(Debug, Default)]
+struct Word {
+    values: Values,
+    opt_outs: BTreeSet<&'static str>,
+    /// When whatever was said of the same fields before is older.
+    at: Option<DateTime<Utc>>,
+    claimed: bool,
+}
+
+impl Word {
+    fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.opt_outs.is_empty()
+    }
+
+    fn fields(&self) -> Vec<&str> {
+        self.values.keys().map(String::as_str).chain(self.opt_outs.iter().copied()).collect()
+    }
+
+    fn opt_out(&self, contact: &mut Contact) {
+        contact.email_opt_out |= self.opt_outs.contains("email_opt_out");
+        contact.phone_opt_out |= self.opt_outs.contains("phone_opt_out");
+        contact.text_opt_out |= self.opt_outs.contains("text_opt_out");
+    }
+
+    /// Links a lead to its contact, and notes when this was said.
+    async fn link(&self, work: &mut Work<'_>, contact: &Contact, counterpart: &Counterpart) -> Result<()> {
+        store::link(&mut work.tx, contact, counterpart, "success", work.now).await?;
+        let Some(at) = self.at else { return Ok(()) };
+        store::note_heard(&mut work.tx, &counterpart.prospect_id, &self.fields(), at).await
+    }
 }
 
 impl Contacts {
@@ -87,7 +130,12 @@ impl Contacts {
         if told.prospect_id.is_empty() || told.property_id.is_empty() {
             return Err(Trouble::refused("a lead of ResMan has an id and a property"));
         }
-        let values = self.canonical(told);
+        let told = &Told {
+            prospect_id: catalog::id(&told.prospect_id).into_owned(),
+            person_id: told.person_id.as_deref().map(|id| catalog::id(id).into_owned()),
+            ..told.clone()
+        };
+        let mut word = self.word(told, reading);
         let mut work = self.begin().await?;
         // Two readings of one lead come one after the other.
         sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 8))")
@@ -99,26 +147,32 @@ impl Contacts {
         let known = store::of_prospect(&mut work.tx, &told.prospect_id).await?;
         if let Some(id) = known {
             let contact = self.locked(&mut work.tx, id).await?;
-            // A spare that was merged away is only closed in ResMan: what it says there is no news of the person.
-            if is_spare(&mut work, &told.prospect_id).await? {
+            // A spare that was merged away is only closed in ResMan: what it says there is no news of the person. But for
+            // what they want no more of, wherever they said it.
+            if is_spare(&mut work, &told.prospect_id).await? || is_stale(&mut work, contact.id, reading).await? {
+                word.values.clear();
+            }
+            if let Some(said) = reading.said {
+                let known = store::heard(&mut work.tx, &told.prospect_id, &word.fields(), said).await?;
+                word.values.retain(|field, _| !known.contains(field));
+                word.opt_outs.retain(|field| !known.iter().any(|k| k == field));
+            }
+            if word.is_empty() {
                 return Ok((Some(contact.id), Became::Nothing));
             }
-            if is_stale(&mut work, contact.id, reading).await? {
-                return Ok((Some(contact.id), Became::Nothing));
-            }
-            return self.known(work, contact, &counterpart, &values, actor).await;
+            return self.known(work, contact, &counterpart, &word, actor).await;
         }
         if let Some(id) = reading.contact {
             let contact = self.locked(&mut work.tx, id).await?;
             store::link(&mut work.tx, &contact, &counterpart, "success", work.now).await?;
-            let (id, became) = self.known(work, contact, &counterpart, &values, actor).await?;
+            let (id, became) = self.known(work, contact, &counterpart, &word, actor).await?;
             return Ok((id, if became == Became::Conflict { became } else { Became::Matched }));
         }
-        if was_erased(&mut work, told, &values).await? {
+        if was_erased(&mut work, told, &word.values).await? {
             return Ok((None, Became::Nothing));
         }
         let mut fresh = blank(&told.property_id, Source::Resman, work.now);
-        for (field, value) in &values {
+        for (field, value) in &word.values {
             fresh.set_shared(field, value.clone());
             fresh.learned(field, "resman", work.now, false);
         }
@@ -135,19 +189,34 @@ impl Contacts {
         if let Some(candidate) = best.take_if(|c| c.decision == Decision::Merge && !taken) {
             let contact = store::lock(&mut work.tx, candidate.contact.id).await?;
             store::link(&mut work.tx, &contact, &counterpart, "success", work.now).await?;
-            let (id, became) = self.known(work, contact, &counterpart, &values, actor).await?;
+            let (id, became) = self.known(work, contact, &counterpart, &word, actor).await?;
             return Ok((id, if became == Became::Conflict { became } else { Became::Matched }));
         }
-        fresh.base = json!(values);
+        fresh.base = json!(word.values);
+        word.opt_out(&mut fresh);
         keep_opt_outs(&mut work, &mut fresh).await?;
         let deed = Deed { source: "resman", actor, action: "contact_create", rule: "new in ResMan", at: work.now };
         work.change(None, &mut fresh, &deed).await?;
-        store::link(&mut work.tx, &fresh, &counterpart, "success", work.now).await?;
+        word.link(&mut work, &fresh, &counterpart).await?;
         if let Some(maybe) = best {
             merges::propose(&mut work, &maybe.contact, &fresh, &maybe.scored).await?;
         }
         work.commit().await?;
         Ok((Some(fresh.id), Became::Created))
+    }
+
+    fn word(&self, told: &Told, reading: Reading) -> Word {
+        let outs = [
+            ("email_opt_out", told.email_opt_out),
+            ("phone_opt_out", told.phone_opt_out),
+            ("text_opt_out", told.text_opt_out),
+        ];
+        Word {
+            values: self.canonical(told),
+            opt_outs: outs.into_iter().filter(|(_, out)| *out).map(|(field, _)| field).collect(),
+            at: reading.said.or(reading.began.map(store::before)),
+            claimed: reading.claimed,
+        }
     }
 
     /// Only what can be compared with ours: in canonical form, or as it stands when it has none.
@@ -172,18 +241,19 @@ impl Contacts {
         mut work: Work<'_>,
         before: Contact,
         counterpart: &Counterpart,
-        values: &Values,
+        word: &Word,
         actor: &str,
     ) -> Answer<(Option<Uuid>, Became)> {
         let rules = identity::rules(&mut work.tx, &before.property_id).await?;
         let pushed: BTreeMap<String, Vec<String>> = serde_json::from_value(before.pushed.clone()).unwrap_or_default();
-        let out = reconcile(&store::texts(&before.base), &pushed, &before.all_shared(), values, rules.strategy);
+        let out = reconcile(&store::texts(&before.base), &pushed, &before.all_shared(), &word.values, rules.strategy);
         let mut after = before.clone();
         after.base = json!(out.base);
         for (field, value) in &out.take {
             after.set_shared(field, value.clone());
             after.learned(field, "resman", work.now, false);
         }
+        word.opt_out(&mut after);
         let rule = if out.clashes.is_empty() { "changed in ResMan" } else { rules.strategy.as_str() };
         let deed = Deed { source: "resman", actor, action: "contact_update", rule, at: work.now };
         let moved = work.change(Some(&before), &mut after, &deed).await?;
@@ -194,12 +264,17 @@ impl Contacts {
             }
             if out.push.contains("status") {
                 let mut theirs = after.clone();
-                theirs.set_shared("status", values.get("status").cloned().flatten());
+                theirs.set_shared("status", word.values.get("status").cloned().flatten());
                 self.tell_resman(&mut work, &theirs, &mut after).await?;
             }
             store::save(&mut work.tx, &after).await?;
         }
-        store::link(&mut work.tx, &after, counterpart, "success", work.now).await?;
+        if word.claimed && after.base != before.base {
+            // Before it is delivered the lead is read, and what stands there settled.
+            work.send(&mut after, "lead_update", None, Lead::default()).await?;
+            store::save(&mut work.tx, &after).await?;
+        }
+        word.link(&mut work, &after, counterpart).await?;
         work.commit().await?;
         let became = match (out.clashes.is_empty(), moved) {
             (false, _) => Became::Conflict,
@@ -216,19 +291,20 @@ impl Contacts {
     pub async fn resolve(&self, id: Uuid, side: Option<&str>, value: Option<&str>, actor: &str) -> Answer<Contact> {
         let mut work = self.begin().await?;
         let what = "cannot settle a conflict";
-        let row: Option<(Uuid, String)> =
-            sqlx::query_as("select contact_id, field from sync.conflicts where id = $1 and state = 'open' for update")
-                .bind(id)
-                .fetch_optional(&mut *work.tx)
-                .await
-                .map_err(|e| fault(what, e))?;
-        let (contact_id, field) =
+        let row: Option<(Uuid, String, Option<String>, Option<String>)> = sqlx::query_as(
+            "select contact_id, field, domiq_value, resman_value from sync.conflicts where id = $1 and state = 'open' for update",
+        )
+        .bind(id)
+        .fetch_optional(&mut *work.tx)
+        .await
+        .map_err(|e| fault(what, e))?;
+        let (contact_id, field, domiq_was, resman_was) =
             row.ok_or_else(|| Trouble::NotFound(Fault::user(format!("there is no open conflict `{id}`"))))?;
         let before = self.locked(&mut work.tx, contact_id).await?;
         // Both may have moved on since the conflict came up; what each side has now is what it stands for.
         let (domiq, resman) = (before.shared(&field), store::texts(&before.base).remove(&field).flatten());
         let (chosen, wanted) = match (side, value) {
-            (Some("domiq"), None) => ("domiq", domiq),
+            (Some("domiq"), None) => ("domiq", domiq.clone()),
             (Some("resman"), None) => ("resman", resman.clone()),
             (None, Some(value)) => {
                 let mut patch = Patch::default();
@@ -254,7 +330,7 @@ impl Contacts {
             if field == "status" {
                 // The base holds ResMan's class, so the step from there to ours is what has to be sent.
                 let mut theirs = after.clone();
-                theirs.set_shared("status", resman);
+                theirs.set_shared("status", resman.clone());
                 self.tell_resman(&mut work, &theirs, &mut after).await?;
             } else {
                 work.send(&mut after, "lead_update", None, Lead::default()).await?;
@@ -262,15 +338,28 @@ impl Contacts {
             store::save(&mut work.tx, &after).await?;
         }
         sqlx::query(
-            "update sync.conflicts set state = 'settled', chosen = $2, rule = 'manual', settled_at = $3, settled_by = $4 where id = $1",
+            "update sync.conflicts set state = 'settled', chosen = $2, rule = 'manual', settled_at = $3, settled_by = $4, \
+             domiq_value = $5, resman_value = $6 where id = $1",
         )
         .bind(id)
         .bind(chosen)
         .bind(work.now)
         .bind(actor)
+        .bind(&domiq)
+        .bind(&resman)
         .execute(&mut *work.tx)
         .await
         .map_err(|e| fault(what, e))?;
+        // Also where the value that stays stands already: that somebody has decided so is a deed.
+        let entry = audit::Entry {
+            actor,
+            action: "conflict_resolve",
+            subject: &format!("conflict {id} of contact {contact_id}"),
+            before: Some(json!({ "field": field, "domiq_value": domiq_was, "resman_value": resman_was })),
+            after: Some(json!({ "field": field, "domiq_value": domiq, "resman_value": resman, "value": wanted })),
+            reason: Some(chosen),
+        };
+        audit::write(&mut work.tx, &entry).await?;
         work.events.push(conflict_event("settled", &after, &field, id));
         work.commit().await?;
         Ok(after)
@@ -330,15 +419,45 @@ async fn record_clashes(
     strategy: Strategy,
     actor: &str,
 ) -> Result<()> {
+    let what = "cannot write a conflict";
     for clash in &out.clashes {
-        let id = Uuid::now_v7();
         let settled = clash.ours_stays;
         let chosen = settled.map(|ours| if ours { "domiq" } else { "resman" });
+        let open: Option<(Uuid, Option<String>, Option<String>)> = sqlx::query_as(
+            "select id, domiq_value, resman_value from sync.conflicts \
+             where contact_id = $1 and field = $2 and state = 'open' and not $3 for update",
+        )
+        .bind(contact.id)
+        .bind(&clash.field)
+        .bind(settled.is_some())
+        .fetch_optional(&mut *work.tx)
+        .await
+        .map_err(|e| fault(what, e))?;
+        if let Some((id, domiq, resman)) = open {
+            // The values that it had are nowhere else: those of ResMan were never taken.
+            let entry = audit::Entry {
+                actor,
+                action: "conflict_update",
+                subject: &format!("conflict {id} of contact {}", contact.id),
+                before: Some(json!({ "field": clash.field, "domiq_value": domiq, "resman_value": resman })),
+                after: Some(json!({ "field": clash.field, "domiq_value": clash.domiq, "resman_value": clash.resman })),
+                reason: Some(strategy.as_str()),
+            };
+            audit::write(&mut work.tx, &entry).await?;
+            sqlx::query("update sync.conflicts set domiq_value = $2, resman_value = $3 where id = $1")
+                .bind(id)
+                .bind(&clash.domiq)
+                .bind(&clash.resman)
+                .execute(&mut *work.tx)
+                .await
+                .map_err(|e| fault(what, e))?;
+            work.events.push(conflict_event("opened", contact, &clash.field, id));
+            continue;
+        }
+        let id = Uuid::now_v7();
         sqlx::query(
             "insert into sync.conflicts (id, contact_id, property_id, field, base_value, domiq_value, resman_value, rule, chosen, \
-             state, created_at, settled_at, settled_by) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
-             on conflict (contact_id, field) where state = 'open' do update set resman_value = excluded.resman_value, \
-             domiq_value = excluded.domiq_value",
+             state, created_at, settled_at, settled_by) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(id)
         .bind(contact.id)
@@ -355,7 +474,7 @@ async fn record_clashes(
         .bind(settled.map(|_| actor))
         .execute(&mut *work.tx)
         .await
-        .map_err(|e| fault("cannot write a conflict", e))?;
+        .map_err(|e| fault(what, e))?;
         let kind = if settled.is_some() { "settled" } else { "opened" };
         work.events.push(conflict_event(kind, contact, &clash.field, id));
     }

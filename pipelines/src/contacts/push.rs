@@ -12,13 +12,13 @@ use catalog::{Fault, Result};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sinks::resman::Held;
-use sinks::resman::document::Lead;
+use sinks::resman::document::{Lead, as_held};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::inbound::Told;
 use super::model::{Contact, Source, Status, Strategy};
-use super::reconcile::{Values, reconcile};
+use super::reconcile::{Values, echoes, reconcile};
 use super::service::{Contacts, carried, sent};
 use super::store::{self, Counterpart};
 
@@ -93,6 +93,7 @@ impl Prepared {
             email: held.email.clone(),
             phone: held.phone.clone(),
             status: held.status.clone(),
+            ..Told::default()
         }
     }
 
@@ -127,6 +128,7 @@ pub async fn prepare(connection: &mut PgConnection, message: &Message) -> Result
     .fetch_one(&mut *connection)
     .await
     .map_err(|e| fault(what, e))?;
+    lead.prospect_id = lead.prospect_id.map(|prospect| catalog::id(&prospect).into_owned());
     if lead.prospect_id.is_none() {
         // One that was merged away before ResMan knew it has the lead of the record that stayed.
         let mut of = contact.id;
@@ -234,11 +236,11 @@ impl Contacts {
             "lead_create" | "lead_update" => {
                 for field in PERSON.into_iter().filter(|f| !foreign && !open(f)) {
                     let Some(mine) = contact.shared(field) else { continue };
-                    if values.get(field).cloned().flatten().as_ref() == Some(&mine) {
+                    if values.get(field).and_then(Option::as_ref).is_some_and(|theirs| echoes(field, &mine, theirs)) {
                         continue;
                     }
                     set(&mut lead, field, &mine);
-                    outcome.sent.insert(field.to_owned(), Some(mine));
+                    outcome.sent.insert(field.to_owned(), Some(as_held(field, &mine)));
                 }
                 if outcome.sent.is_empty() && (kind == "lead_update" || (foreign && lead.event.is_none())) {
                     return moot(outcome);
@@ -279,7 +281,7 @@ impl Contacts {
         for field in PERSON {
             let Some(mine) = contact.shared(field) else { continue };
             set(&mut lead, field, &mine);
-            outcome.sent.insert(field.to_owned(), Some(mine));
+            outcome.sent.insert(field.to_owned(), Some(as_held(field, &mine)));
         }
         outcome.sent.insert("status".to_owned(), Some("prospect".to_owned()));
         // The message that was to create it is settled already, since this one is next: nobody else will.
@@ -351,6 +353,11 @@ impl Contacts {
             let person_id = reply.and_then(|r| r["person_id"].as_str()).map(str::to_owned);
             let counterpart = Counterpart { prospect_id: prospect_id.to_owned(), person_id };
             store::link(connection, &contact, &counterpart, "success", now).await?;
+            if posted {
+                // Whatever was said there before our word has been looked at, and our word holds since.
+                let fields: Vec<&str> = outcome.sent.keys().map(String::as_str).collect();
+                store::note_heard(connection, prospect_id, &fields, store::before(message.created_at)).await?;
+            }
         }
         if let (Some(fault_of), Some(prospect_id)) = (dead, &lead.prospect_id) {
             sqlx::query("update sync.contact_sync set sync_status = 'failed', reason = $2, updated_at = $3 where resman_contact_id = $1")
@@ -379,7 +386,7 @@ impl Contacts {
         for field in PERSON.into_iter().filter(|f| outcome.sent.contains_key(*f)) {
             let Some(mine) = contact.shared(field) else { continue };
             let on_its_way = contact.pushed[field].as_array().is_some_and(|l| l.contains(&json!(mine)));
-            if outcome.sent[field].as_ref() != Some(&mine) && !on_its_way {
+            if outcome.sent[field] != Some(as_held(field, &mine)) && !on_its_way {
                 set(&mut lead, field, &mine);
                 fields.insert(field, mine);
             }

@@ -1,9 +1,11 @@
 //! What was said, as contacts keep it and as ResMan logs it.
 
+use catalog::store::audit;
 use catalog::store::pg::fault;
 use catalog::{Fault, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sinks::resman::document::{Event, EventKind};
 use uuid::Uuid;
 
@@ -46,13 +48,19 @@ pub(super) fn check(interaction: Option<&Interaction>) -> Answer<()> {
 }
 
 /// Writes an interaction down and counts it. Says whether it was new.
-pub(super) async fn record(work: &mut Work<'_>, contact: &mut Contact, i: Option<&Interaction>) -> Result<bool> {
+pub(super) async fn record(
+    work: &mut Work<'_>,
+    contact: &mut Contact,
+    i: Option<&Interaction>,
+    actor: &str,
+) -> Result<bool> {
     let Some(i) = i else { return Ok(false) };
+    let id = Uuid::now_v7();
     let added = sqlx::query(
         "insert into sync.interactions (id, contact_id, conversation_id, external_id, kind, direction, message, at, created_at) \
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (contact_id, external_id) do nothing",
     )
-    .bind(Uuid::now_v7())
+    .bind(id)
     .bind(contact.id)
     .bind(&i.conversation_id)
     .bind(&i.external_id)
@@ -68,6 +76,16 @@ pub(super) async fn record(work: &mut Work<'_>, contact: &mut Contact, i: Option
     if added == 1 {
         contact.interaction_count += 1;
         contact.last_interaction = contact.last_interaction.max(Some(i.at));
+        // The words themselves stand in one place.
+        let entry = audit::Entry {
+            actor,
+            action: "contact_interaction",
+            subject: &format!("contact {}", contact.id),
+            after: Some(json!({ "interaction_id": id, "type": i.kind, "direction": i.direction, "at": i.at })),
+            reason: Some("asked"),
+            ..audit::Entry::default()
+        };
+        audit::write(&mut work.tx, &entry).await?;
     }
     Ok(added == 1)
 }

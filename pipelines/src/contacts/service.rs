@@ -271,7 +271,7 @@ impl Contacts {
                 let before = store::lock(&mut work.tx, known.contact.id).await?;
                 let mut after = before.clone();
                 enrich(&mut after, &clean, &new.patch, source, rules.strategy, work.now);
-                said::record(&mut work, &mut after, new.interaction.as_ref()).await?;
+                said::record(&mut work, &mut after, new.interaction.as_ref(), actor).await?;
                 let deed = Deed { action: "contact_match", rule: "matched", ..deed };
                 work.change(Some(&before), &mut after, &deed).await?;
                 let person = ["first_name", "last_name", "email", "phone"];
@@ -297,9 +297,8 @@ impl Contacts {
                 }
             }
             other => {
-                said::record(&mut work, &mut fresh, None).await?;
                 work.change(None, &mut fresh, &deed).await?;
-                said::record(&mut work, &mut fresh, new.interaction.as_ref()).await?;
+                said::record(&mut work, &mut fresh, new.interaction.as_ref(), actor).await?;
                 work.send_person(&mut fresh, event).await?;
                 here.tell_opt_outs(&mut work, None, &mut fresh).await?;
                 store::save(&mut work.tx, &fresh).await?;
@@ -403,15 +402,21 @@ impl Contacts {
         }
     }
 
-    /// ResMan has no field for opt-outs: the office reads of new ones among the lead's communications.
+    /// ResMan has no field for opt-outs: the office reads of new ones, and of those that were taken back, among the lead's
+    /// communications.
     async fn tell_opt_outs(&self, work: &mut Work<'_>, before: Option<&Contact>, after: &mut Contact) -> Result<()> {
         let outs = |c: &Contact| [c.email_opt_out, c.phone_opt_out, c.text_opt_out];
-        let before = before.map_or([false; 3], outs);
-        if before.into_iter().zip(outs(after)).any(|(was, is)| is && !was) {
-            let text = format!("Opted out of {}.", opted(after));
-            work.send(after, "lead_event", Some(said::note(work.now, text)), Lead::default()).await?;
-        }
-        Ok(())
+        let (was, is) = (before.map_or([false; 3], outs), outs(after));
+        let out = format!("Opted out of {}.", ways(is));
+        let back = [0, 1, 2].map(|n| was[n] && !is[n]);
+        let text = match (back.contains(&true), is.contains(&true)) {
+            (true, false) => format!("Opted in to {} again.", ways(back)),
+            // The last word says how it stands.
+            (true, true) => format!("Opted in to {} again. {out}", ways(back)),
+            (false, _) if was != is => out,
+            (false, _) => return Ok(()),
+        };
+        work.send(after, "lead_event", Some(said::note(work.now, text)), Lead::default()).await
     }
 
     /// Notes what a person wants no more of. Opt-outs only ever widen here.
@@ -453,6 +458,10 @@ impl Contacts {
         after.text_opt_out &= !(all || what == OptOut::Text);
         let deed = Deed { source: "manual", actor, action: "contact_opt_in", rule: reason, at: work.now };
         let moved = work.change(Some(&before), &mut after, &deed).await?;
+        if moved {
+            self.tell_opt_outs(&mut work, Some(&before), &mut after).await?;
+            store::save(&mut work.tx, &after).await?;
+        }
         let messages = work.commit().await?;
         Ok(Changed { contact: after, moved, messages })
     }
@@ -466,7 +475,7 @@ impl Contacts {
         let mut work = self.begin().await?;
         let before = self.locked(&mut work.tx, id).await?;
         let mut after = before.clone();
-        let new = said::record(&mut work, &mut after, Some(interaction)).await?;
+        let new = said::record(&mut work, &mut after, Some(interaction), actor).await?;
         if new {
             let deed =
                 Deed { source: source.as_str(), actor, action: "contact_interaction", rule: "asked", at: work.now };
@@ -624,8 +633,8 @@ fn preferences(contact: &mut Contact, patch: &Patch) {
     }
 }
 
-fn opted(contact: &Contact) -> String {
-    let all =
-        [(contact.email_opt_out, "e-mail"), (contact.phone_opt_out, "calls"), (contact.text_opt_out, "text messages")];
-    all.iter().filter(|(out, _)| *out).map(|(_, what)| *what).collect::<Vec<_>>().join(", ")
+/// The ways to reach somebody that are meant: e-mail, calls, text messages.
+fn ways(meant: [bool; 3]) -> String {
+    let all = ["e-mail", "calls", "text messages"];
+    all.into_iter().zip(meant).filter(|(_, meant)| *meant).map(|(way, _)| way).collect::<Vec<_>>().join(", ")
 }

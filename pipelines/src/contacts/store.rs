@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use catalog::store::pg::fault;
 use catalog::store::{audit, events};
 use catalog::{Fault, Result};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
@@ -258,7 +258,7 @@ pub async fn spares(connection: &mut PgConnection, id: Uuid, moved: &[Uuid]) -> 
 /// The contact that a lead of ResMan belongs to.
 pub async fn of_prospect(connection: &mut PgConnection, prospect_id: &str) -> Result<Option<Uuid>> {
     sqlx::query_scalar("select user_id from sync.contact_sync where resman_contact_id = $1")
-        .bind(prospect_id)
+        .bind(catalog::id(prospect_id))
         .fetch_optional(connection)
         .await
         .map_err(|e| fault("cannot read a contact's counterpart", e))
@@ -282,14 +282,59 @@ pub async fn link(
     .bind(Uuid::now_v7())
     .bind(contact.id)
     .bind(&contact.property_id)
-    .bind(&counterpart.prospect_id)
-    .bind(&counterpart.person_id)
+    .bind(catalog::id(&counterpart.prospect_id))
+    .bind(counterpart.person_id.as_deref().map(catalog::id))
     .bind(status)
     .bind(now)
     .execute(connection)
     .await
     .map_err(|e| fault("cannot write a contact's counterpart", e))?;
     Ok(())
+}
+
+/// Of these fields of a lead, those of which something was said at an instant or since.
+pub async fn heard(
+    connection: &mut PgConnection,
+    prospect_id: &str,
+    fields: &[&str],
+    at: DateTime<Utc>,
+) -> Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select f from sync.contact_sync, unnest($2::text[]) f \
+         where resman_contact_id = $1 and (heard ->> f)::timestamptz >= $3",
+    )
+    .bind(prospect_id)
+    .bind(fields)
+    .bind(at)
+    .fetch_all(connection)
+    .await
+    .map_err(|e| fault("cannot read when a lead was heard of", e))
+}
+
+/// Notes when what is known of a lead's fields was said. An earlier instant changes nothing.
+pub async fn note_heard(
+    connection: &mut PgConnection,
+    prospect_id: &str,
+    fields: &[&str],
+    at: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query(
+        "update sync.contact_sync set heard = heard || (select coalesce(jsonb_object_agg(f, $3::timestamptz), '{}') \
+         from unnest($2::text[]) f where coalesce((heard ->> f)::timestamptz < $3, true)) where resman_contact_id = $1",
+    )
+    .bind(catalog::id(prospect_id))
+    .bind(fields)
+    .bind(at)
+    .execute(connection)
+    .await
+    .map_err(|e| fault("cannot note when a lead was heard of", e))?;
+    Ok(())
+}
+
+/// The last instant of which whoever looked at ResMan at `at` has surely seen what was said: instants that are relayed may
+/// be whole seconds.
+pub fn before(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.trunc_subsecs(0) - TimeDelta::microseconds(1)
 }
 
 /// A JSON object of texts.

@@ -12,6 +12,7 @@ use catalog::store::pg::fault;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use serde_json::json;
+use sinks::resman::document::NAME_CHARS;
 use sqlx::{Executor, PgConnection, PgPool, Row};
 
 use super::inbound::{Reading, Told};
@@ -172,6 +173,7 @@ async fn tell_one(contacts: &Contacts, lead: &Marked) -> Result<Outcome> {
         email: row.get("email"),
         phone: row.get("phone"),
         status: row.get("status"),
+        ..Told::default()
     };
     if lead.fresh && being_posted(&contacts.pool, &told).await? {
         return Ok(Outcome::Later { after: TimeDelta::seconds(1), counts: false });
@@ -194,13 +196,14 @@ async fn being_posted(pool: &PgPool, told: &Told) -> Result<bool> {
         "select not exists (select from sync.contact_sync where resman_contact_id = $1) and exists ( \
            select from sync.outbox where courier = 'resman' and kind = 'lead_create' and state = 'waiting' \
              and payload ->> 'property_id' = $2 \
-             and lower(payload #>> '{person,first_name}') is not distinct from lower($3) \
-             and lower(payload #>> '{person,last_name}') is not distinct from lower($4))",
+             and lower(rtrim(left(payload #>> '{person,first_name}', $5))) is not distinct from lower($3) \
+             and lower(rtrim(left(payload #>> '{person,last_name}', $5))) is not distinct from lower($4))",
     )
     .bind(&told.prospect_id)
     .bind(&told.property_id)
     .bind(&told.first_name)
     .bind(&told.last_name)
+    .bind(i32::try_from(NAME_CHARS).unwrap_or(i32::MAX))
     .fetch_one(pool)
     .await
     .map_err(|e| fault(WHAT, e))

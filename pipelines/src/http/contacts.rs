@@ -18,7 +18,7 @@ use super::extract::{Json, Path, Query};
 use super::paging::{Page, limit, place};
 use super::preferences::Preferences;
 use crate::contacts::find::{self, Wanted};
-use crate::contacts::inbound::Told;
+use crate::contacts::inbound::{Reading, Told};
 use crate::contacts::model::{self, Contact, Patch, Source};
 use crate::contacts::service::{Interaction, NewContact, Trouble};
 
@@ -563,8 +563,11 @@ async fn heard(
         email: data.email,
         phone: data.phone,
         status,
+        ..Told::default()
     };
-    here.told(&told, &caller.name).await?;
+    // Who asks is not ResMan.
+    let reading = Reading { claimed: true, ..Reading::default() };
+    here.told_by(&told, reading, &caller.name).await?;
     carry(service, before.id);
     Ok(service.contacts.get(before.id).await?)
 }

@@ -189,5 +189,7 @@ pub(super) async fn opt_in(
 ) -> Result<Json<Shown>> {
     seen(&service, &caller, id).await?;
     let (what, reason) = (OptOut::parse(&body.kind)?, text("reason", &body.reason, 1000)?);
-    Ok(Json(service.contacts.opt_in(id, what, &reason, &caller.name).await?.contact.into()))
+    let changed = service.contacts.opt_in(id, what, &reason, &caller.name).await?;
+    carry(&service, changed.contact.id);
+    Ok(Json(changed.contact.into()))
 }

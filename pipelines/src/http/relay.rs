@@ -20,8 +20,8 @@ use super::contacts::{TEAM, text, unknown_there};
 use super::error::{Kind, Problem, Result};
 use super::extract::{Json, Path};
 use crate::contacts::find;
-use crate::contacts::inbound::{Became, Told};
-use crate::contacts::model::Status;
+use crate::contacts::inbound::{Became, Reading, Told};
+use crate::contacts::model::{self, Patch, Status};
 use crate::contacts::store;
 use crate::jobs::{self, Job, Task};
 use crate::names;
@@ -36,11 +36,12 @@ pub(super) struct ChangeBody {
     #[serde(alias = "lead_id")]
     contact_id: String,
     /// The fields that changed: `first_name`, `last_name`, `email`, `phone`, `status`. Of a lead that is not known yet,
-    /// `property_id` too.
+    /// `property_id` too. What a person wants no more of is `opt_out`, `email_opt_out`, `phone_opt_out` or `text_opt_out`,
+    /// each true, here or under `preferences`; false takes nothing back.
     updated_fields: Map<String, Value>,
     /// Who changed it.
     update_source: String,
-    /// When.
+    /// When. What is older than something that was heard of the same field, or as old, changes nothing.
     #[schemars(with = "String")]
     timestamp: DateTime<Utc>,
     /// The ResMan user who did.
@@ -81,7 +82,8 @@ pub(super) async fn changed(
     let id = text("contact_id", &body.contact_id, 100)?;
     text("update_source", &body.update_source, 100)?;
     let who = body.user_id.as_deref().map(|u| text("user_id", u, 100)).transpose()?;
-    if body.timestamp > service.app.clock.now() + chrono::TimeDelta::days(1) {
+    let now = service.app.clock.now();
+    if body.timestamp > now + chrono::TimeDelta::days(1) {
         return Err(Problem::new(Kind::Invalid, "`timestamp` lies in the future")
             .hint("Send the instant of the change, with its offset from UTC."));
     }
@@ -92,7 +94,8 @@ pub(super) async fn changed(
         Some(_) => Err(Problem::new(Kind::Invalid, format!("`updated_fields.{name}` is not a text"))
             .hint("Leave out what did not change; what is left out or null stays as it is.")),
     };
-    let (prospect_id, person_id, known) = place(&service, &id).await?;
+    let [email_opt_out, phone_opt_out, text_opt_out] = opt_outs(&body.updated_fields)?;
+    let (prospect_id, person_id, known) = place(&service, &catalog::id(&id)).await?;
     let property_id = match (known, field("property_id")?) {
         (Some(property), _) | (None, Some(property)) => property,
         (None, None) => {
@@ -112,10 +115,24 @@ pub(super) async fn changed(
         email: field("email")?,
         phone: field("phone")?,
         status: field("status")?.map(|s| class(&s)).transpose()?,
+        email_opt_out,
+        phone_opt_out,
+        text_opt_out,
     };
     let actor = who.map_or_else(|| caller.name.clone(), |who| format!("{} for ResMan user {who}", caller.name));
     let here = service.contacts.at(&told.property_id).await?;
-    let (contact, became) = here.told(&told, &actor).await?;
+    // What a poll brings is taken as it stands; who relays something can be told that it is none.
+    let patch = Patch {
+        first_name: told.first_name.clone(),
+        last_name: told.last_name.clone(),
+        email: told.email.clone(),
+        phone: told.phone.clone(),
+        ..Patch::default()
+    };
+    model::clean(&patch, &here.region)?;
+    // A clock that is ahead must not close the field to everybody else until then.
+    let reading = Reading { said: Some(body.timestamp.min(now)), ..Reading::default() };
+    let (contact, became) = here.told_by(&told, reading, &actor).await?;
     if let Some(contact) = contact {
         carry(&service, contact);
     }
@@ -127,6 +144,45 @@ pub(super) async fn changed(
         Became::Conflict => "conflict",
     };
     Ok(Json(Heard { contact_id: contact.map(|c| c.to_string()), became: became.to_owned() }))
+}
+
+/// What the person wants no more of: e-mails, calls, text messages. An opt-out by a name that is not known is refused, so
+/// that none is lost.
+fn opt_outs(fields: &Map<String, Value>) -> Result<[bool; 3]> {
+    let known = "Use `opt_out`, `email_opt_out`, `phone_opt_out` and `text_opt_out`, each true or false.";
+    let wrong = |what: String| Err(Problem::new(Kind::Invalid, what).hint(known));
+    let mut out = [false; 3];
+    for (name, value) in fields {
+        let ways = match name.as_str() {
+            "opt_out" => [true; 3],
+            "email_opt_out" => [true, false, false],
+            "phone_opt_out" => [false, true, false],
+            "text_opt_out" => [false, false, true],
+            "preferences" | "communication_preferences" => match value {
+                Value::Object(inner) => opt_outs(inner)?,
+                Value::Null => continue,
+                _ => return wrong(format!("`updated_fields.{name}` is not an object")),
+            },
+            other => {
+                let word: String = other.to_lowercase().chars().filter(char::is_ascii_alphanumeric).take(60).collect();
+                let means =
+                    ["optout", "optedout", "unsubscribe", "donotcontact", "donotcall", "donottext", "donotemail"];
+                let says = !matches!(value, Value::Null | Value::Bool(false));
+                if says && means.iter().any(|m| word.contains(m)) {
+                    return wrong(format!("`{word}` is an opt-out by a name that is not known"));
+                }
+                continue;
+            }
+        };
+        let says = match value {
+            Value::Bool(says) => *says,
+            Value::Null => false,
+            Value::Object(_) if name.ends_with("preferences") => true,
+            _ => return wrong(format!("`updated_fields.{name}` is not true or false")),
+        };
+        out = [0, 1, 2].map(|n| out[n] || (says && ways[n]));
+    }
+    Ok(out)
 }
 
 /// ResMan's ids of what the sender means, and its property if it is known.

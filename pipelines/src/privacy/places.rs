@@ -163,7 +163,7 @@ pub const PLACES: &[Place] = &[
     of("sync.contact_keys", OF_CONTACT, Deed::Delete),
     of("sync.contact_sync", "t.user_id in (select id from pg_temp.gdpr_contacts)", Deed::Delete)
         .swept(&["reason"])
-        .harmless(&["property_id", "resman_contact_id", "resman_person_id", "sync_status"]),
+        .harmless(&["property_id", "resman_contact_id", "resman_person_id", "sync_status", "heard"]),
     // Own addresses and phones of others are theirs, even where somebody shares them.
     of("sync.contacts", "t.id in (select id from pg_temp.gdpr_contacts)", Deed::Delete)
         .swept(&["notes", "preferences", "enrichment"])

@@ -227,7 +227,7 @@ fn prospect(node: &Node) -> Prospect {
         let mut person = Person { kind: customer.attribute("Type").unwrap_or_default(), ..Person::default() };
         // The two ids come in either order.
         for id in customer.all("Identification") {
-            let value = id.attribute("IDValue");
+            let value = id.attribute("IDValue").map(|value| catalog::id(&value).into_owned());
             match id.attribute("IDType").unwrap_or_default().to_ascii_lowercase().as_str() {
                 "prospectid" => out.prospect_id = out.prospect_id.take().or(value),
                 "personid" => person.person_id = value,

@@ -207,10 +207,18 @@ pub struct Looked {
     pub customer_type: String,
 }
 
+/// The longest name, by the schema.
+pub const NAME_CHARS: usize = 50;
 /// The longest text of an event or comment, by the schema.
 const COMMENT_CHARS: usize = 1000;
 /// Comments of one preference list, by the schema.
 const COMMENTS: usize = 5;
+
+/// What ResMan holds of a person's value once a document has said it: without what XML cannot hold, and names cut.
+pub fn as_held(field: &str, value: &str) -> String {
+    let name = matches!(field, "first_name" | "last_name");
+    cut(value, if name { NAME_CHARS } else { usize::MAX })
+}
 
 /// The document of a lead.
 ///
@@ -262,9 +270,9 @@ pub fn document(lead: &Lead, looked: &Looked) -> Result<String> {
 
 fn person_of(out: &mut Document, person: &Person) -> Result<()> {
     out.open("Name", &[])?;
-    out.leaf("FirstName", Some(&person.first_name), 50)?;
-    out.leaf("MiddleName", person.middle_name.as_deref(), 50)?;
-    out.leaf("LastName", Some(&person.last_name), 50)?;
+    out.leaf("FirstName", Some(&person.first_name), NAME_CHARS)?;
+    out.leaf("MiddleName", person.middle_name.as_deref(), NAME_CHARS)?;
+    out.leaf("LastName", Some(&person.last_name), NAME_CHARS)?;
     out.close("Name")?;
     let known = |text: &Option<String>| text.as_deref().is_some_and(|t| !clean(t).is_empty());
     if known(&person.street) || known(&person.city) || known(&person.postal_code) {
@@ -376,6 +384,11 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().filter(allowed).collect::<String>().trim().to_owned()
 }
 
+/// A text that fits, without space at its ends: whoever reads it back drops that.
+fn cut(text: &str, chars: usize) -> String {
+    clean(text).chars().take(chars).collect::<String>().trim_end().to_owned()
+}
+
 /// A document under way.
 struct Document(Writer<Vec<u8>>);
 
@@ -395,7 +408,7 @@ impl Document {
 
     /// An element with text, cut to a length; nothing when there is no text.
     fn leaf(&mut self, name: &str, text: Option<&str>, chars: usize) -> Result<()> {
-        let text: String = text.map(clean).unwrap_or_default().chars().take(chars).collect();
+        let text = text.map(|text| cut(text, chars)).unwrap_or_default();
         if text.is_empty() { Ok(()) } else { self.leaf_with(name, &[], Some(&text)) }
     }
 

@@ -170,8 +170,13 @@ impl Courier for ResMan {
 }
 
 fn lead(message: &Message) -> Result<Lead> {
-    serde_json::from_value(message.payload.clone())
-        .map_err(|e| Fault::us(format!("message {} is no lead", message.id)).because(e))
+    let mut lead: Lead = serde_json::from_value(message.payload.clone())
+        .map_err(|e| Fault::us(format!("message {} is no lead", message.id)).because(e))?;
+    // ResMan finds nobody by more than it holds of a name.
+    for name in [&mut lead.person.first_name, &mut lead.person.last_name] {
+        *name = document::as_held("first_name", name);
+    }
+    Ok(lead)
 }
 
 impl ResMan {
