@@ -13,10 +13,10 @@ use uuid::Uuid;
 /// The fields that both sides hold.
 pub const SHARED: [&str; 5] = ["first_name", "last_name", "email", "phone", "status"];
 
-/// The longest name, e-mail address and note that is taken, in characters.
+/// The longest name that is taken, in characters.
 pub const LONGEST_NAME: usize = 200;
-/// The longest e-mail address, by RFC 5321.
-pub const LONGEST_EMAIL: usize = 254;
+/// The longest e-mail address: ResMan's schema takes no more, and what is cut is another address.
+pub const LONGEST_EMAIL: usize = 80;
 /// The longest note or message.
 pub const LONGEST_TEXT: usize = 20_000;
 
@@ -335,6 +335,10 @@ pub struct Patch {
     pub preferences: Option<Preferences>,
     /// Fields whose value the person has confirmed.
     pub verified: Vec<String>,
+    /// Why the lead is lost, in ResMan's words. It goes with the status `lost`.
+    pub lost_reason: Option<String>,
+    /// The leasing agent whose the lead is to be in ResMan: id, e-mail address or full name.
+    pub agent: Option<String>,
 }
 
 /// How a person wants to be reached.
@@ -378,11 +382,16 @@ pub fn clean(patch: &Patch, region: &str) -> Result<Clean> {
         values.insert(field, name);
     }
     if let Some(email) = patch.email.as_deref().map(str::trim).filter(|e| !e.is_empty()) {
-        if email.len() > LONGEST_EMAIL {
+        let long = |email: &str| email.chars().count() > LONGEST_EMAIL;
+        if long(email) {
             return Err(too_long("email", LONGEST_EMAIL));
         }
         let canonical = transforms::functions::email_canonical(email)
             .ok_or_else(|| Fault::user("`email` is not an e-mail address").hint("It has the form `name@host`."))?;
+        // A host in another script is longer in canonical form.
+        if long(&canonical) {
+            return Err(too_long("email", LONGEST_EMAIL));
+        }
         values.insert("email", canonical);
     }
     if let Some(phone) = patch.phone.as_deref().map(str::trim).filter(|p| !p.is_empty()) {

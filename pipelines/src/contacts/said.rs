@@ -58,7 +58,7 @@ pub(super) async fn record(work: &mut Work<'_>, contact: &mut Contact, i: Option
     .bind(&i.external_id)
     .bind(&i.kind)
     .bind(&i.direction)
-    .bind(i.message.as_deref().map(|m| m.replace('\0', "")))
+    .bind(words(i))
     .bind(i.at)
     .bind(work.now)
     .execute(&mut *work.tx)
@@ -70,6 +70,11 @@ pub(super) async fn record(work: &mut Work<'_>, contact: &mut Contact, i: Option
         contact.last_interaction = contact.last_interaction.max(Some(i.at));
     }
     Ok(added == 1)
+}
+
+/// The words without what no database takes.
+fn words(i: &Interaction) -> Option<String> {
+    i.message.as_deref().map(|m| m.replace('\0', ""))
 }
 
 /// An interaction as ResMan logs it.
@@ -84,7 +89,12 @@ pub(super) fn happened(i: &Interaction) -> Event {
         ("note", _) => EventKind::Note,
         _ => EventKind::Chat,
     };
-    Event { kind, at: i.at, reason: None, comments: i.message.clone(), agent_id: None, event_id: None }
+    Event { kind, at: i.at, reason: None, comments: words(i), agent_id: None, event_id: None }
+}
+
+/// A turn of a lead, without words.
+pub(super) fn turn(kind: EventKind, at: DateTime<Utc>) -> Event {
+    Event { kind, at, reason: None, comments: None, agent_id: None, event_id: None }
 }
 
 pub(super) fn note(at: DateTime<Utc>, text: String) -> Event {

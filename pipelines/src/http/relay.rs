@@ -16,7 +16,7 @@ use super::Service;
 use super::api::{Access, Endpoint, Scope};
 use super::caller::{Caller, Role};
 use super::carry::carry;
-use super::contacts::{TEAM, text, unknown_there};
+use super::contacts::{TEAM, known, text, unknown_there};
 use super::error::{Kind, Problem, Result};
 use super::extract::{Json, Path};
 use crate::contacts::find;
@@ -145,8 +145,7 @@ async fn place(service: &Service, id: &str) -> Result<(String, Option<String>, O
         Err(_) => None,
     };
     let Some(contact) = ours else { return Ok((id.to_owned(), None, None)) };
-    let (standing, _) = find::standing(pool, contact.id).await?;
-    match standing {
+    match find::standing(pool, contact.id).await? {
         Some(standing) => Ok((standing.resman_contact_id, standing.resman_person_id, Some(contact.property_id))),
         None => Err(unknown_there()),
     }
@@ -194,6 +193,9 @@ pub(super) async fn pull(
     Json(body): Json<PullBody>,
 ) -> Result<(StatusCode, Json<Pulled>)> {
     let only = super::contacts::properties(&caller, body.property_id.as_deref())?;
+    if let Some(property) = &body.property_id {
+        known(&service, property.trim()).await?;
+    }
     if only.as_ref().is_some_and(Vec::is_empty) {
         return Err(Problem::not_found("there is no such property"));
     }

@@ -29,7 +29,7 @@ pub struct Lead {
     pub event: Option<Event>,
     /// Where the lead came from, by the name of a ResMan lead source; left out, the courier's own.
     pub source: Option<String>,
-    /// Why the lead is lost, by the name of a ResMan pick-list entry.
+    /// Why the lead is lost, by the name of a ResMan pick-list entry; left out, the courier's own.
     pub lost_reason: Option<String>,
     /// Whether the lead was looked for right before: without an id it is then none that ResMan knows.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -44,6 +44,12 @@ pub struct Config {
     pub lead_source: String,
     /// The employee in whose name leads are filed: id, e-mail address or full name. Partners have one made for themselves.
     pub agent: String,
+    /// The reason for which a lead is marked lost when nobody gives one, by the name of a ResMan pick-list entry.
+    #[serde(default = "inactive")]
+    pub lost_reason: String,
+    /// The reason for which the spare one of two guest cards of one person is closed.
+    #[serde(default = "inactive")]
+    pub duplicate_reason: String,
     /// `@Type` of a lost customer. The schema has no word for it, and the `Cancel` event alone marks a lead as lost; an
     /// account that wants ResMan's own word sets `lost`.
     #[serde(default = "prospect")]
@@ -59,6 +65,10 @@ fn v1_url() -> String {
 
 fn prospect() -> String {
     "prospect".to_owned()
+}
+
+fn inactive() -> String {
+    "Inactive (Lack of Response)".to_owned()
 }
 
 /// The operations, as kinds of messages. The payload is a [`Lead`].
@@ -296,12 +306,23 @@ impl ResMan {
         }
         let given = lead.event.as_ref().and_then(|e| e.agent_id.clone());
         looked.agent_id = match given {
+            Some(agent) if kind == "lead_agent" => {
+                let found = self.named("Leasing/GetEmployees", "Employees", lead, &agent, "employee").await;
+                // Who was asked for is a person, and stays out of the books.
+                let unknown = |f: Fault| match f.blame {
+                    Blame::User => Fault::new(f.blame, f.retry, "ResMan has no such `agent` at this property")
+                        .hint("Give the id, e-mail address or full name of an employee as ResMan has it."),
+                    _ => f,
+                };
+                Some(found.map_err(unknown)?)
+            }
             Some(agent) => Some(agent),
             None => Some(self.named("Leasing/GetEmployees", "Employees", lead, &self.config.agent, "employee").await?),
         };
         if kind == "lead_lost" || kind == "lead_spare" {
             looked.customer_type.clone_from(&self.config.lost_customer_type);
-            let reason = lead.lost_reason.as_deref().unwrap_or_default();
+            let usual = if kind == "lead_spare" { &self.config.duplicate_reason } else { &self.config.lost_reason };
+            let reason = lead.lost_reason.as_deref().unwrap_or(usual);
             let list = ("Leasing/GetLostProspectReasons", "LostProspectReasons");
             looked.source_id = Some(self.named(list.0, list.1, lead, reason, "lost reason").await?);
         } else {
