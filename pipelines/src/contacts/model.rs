@@ -434,7 +434,57 @@ fn check_word(field: &str, word: Option<&str>, known: &[&str]) -> Result<()> {
     }
 }
 
-/// Without control characters and with single blanks.
+/// Without control characters and what nobody sees, and with single blanks.
 fn tidy(text: &str) -> String {
-    text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).map(seen).filter(|w| !w.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// What has no shape: soft hyphens, marks of direction, blanks that look like letters, and the like.
+const UNSEEN: [std::ops::RangeInclusive<char>; 17] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{61c}'..='\u{61c}',
+    '\u{115f}'..='\u{1160}',
+    '\u{180e}'..='\u{180e}',
+    '\u{200b}'..='\u{200b}',
+    '\u{200e}'..='\u{200f}',
+    '\u{202a}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{2800}'..='\u{2800}',
+    '\u{3164}'..='\u{3164}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff9}'..='\u{fffb}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0000}'..='\u{e001f}',
+    '\u{e0080}'..='\u{e00ff}',
+];
+
+/// A word without characters that have no shape of their own: those that only steer how text is laid out could also stand a
+/// name on its head, or be all there is of it. What joins letters or emoji, or makes one a variant, says something behind a
+/// character that is seen.
+fn seen(word: &str) -> String {
+    let mut kept = String::with_capacity(word.len());
+    for c in word.chars() {
+        let unseen = UNSEEN.iter().any(|u| u.contains(&c));
+        if !unseen && (!hangs(c) || !kept.is_empty()) {
+            kept.push(c);
+        }
+    }
+    let end = kept.trim_end_matches(joins).len();
+    kept.truncate(end);
+    kept
+}
+
+/// What joins two characters.
+fn joins(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}' | '\u{34f}')
+}
+
+/// What joins, or belongs to the character before it.
+fn hangs(c: char) -> bool {
+    let marks =
+        ['\u{180b}'..='\u{180d}', '\u{fe00}'..='\u{fe0f}', '\u{e0020}'..='\u{e007f}', '\u{e0100}'..='\u{e01ef}'];
+    joins(c) || marks.iter().any(|m| m.contains(&c))
 }

@@ -393,8 +393,9 @@ impl Contacts {
         let (was, is) = (Status::parse(&before.status).class(), Status::parse(&after.status).class());
         if patch.lost_reason.is_some() && (is != "lost" || was == "lost") {
             return Err(Trouble::Refused(
-                Fault::user("`lost_reason` says why a lead becomes lost, and this change makes none lost")
-                    .hint("Send it together with the status `lost`; of a lead that is lost already it is changed in ResMan."),
+                Fault::user("`lost_reason` says why a lead becomes lost, and this change makes none lost").hint(
+                    "Send it together with the status `lost`; of a lead that is lost already it is changed in ResMan.",
+                ),
             ));
         }
         let deed = Deed { source: source.as_str(), actor, action: "contact_update", rule: "asked", at: work.now };
@@ -542,7 +543,8 @@ impl Contacts {
         let mut clean = here.checked(roommate)?.values;
         let (Some(first_name), Some(last_name)) = (clean.remove("first_name"), clean.remove("last_name")) else {
             return Err(Trouble::Refused(
-                Fault::user("the roommate has no full name").hint("Give `first_name` and `last_name`: ResMan takes nobody without."),
+                Fault::user("the roommate has no full name")
+                    .hint("Give `first_name` and `last_name`: ResMan takes nobody without."),
             ));
         };
         let mut work = here.begin().await?;
@@ -555,8 +557,13 @@ impl Contacts {
                 Fault::user("the roommate has the name of the lead").hint("Tell them apart by a suffix such as `Jr.`."),
             ));
         }
-        let person =
-            Person { first_name, last_name, email: clean.remove("email"), phone: clean.remove("phone"), ..Person::default() };
+        let person = Person {
+            first_name,
+            last_name,
+            email: clean.remove("email"),
+            phone: clean.remove("phone"),
+            ..Person::default()
+        };
         work.send(&mut contact, "lead_roommate", None, Lead { person, ..Lead::default() }).await?;
         noted(&mut work, &contact, actor, "lead_roommate").await?;
         let messages = work.commit().await?;
@@ -639,8 +646,11 @@ fn may_become(before: &Contact, after: &Contact) -> Answer<()> {
     let (was, is) = (Status::parse(&before.status).class(), Status::parse(&after.status).class());
     if was != is && (theirs(after) || (theirs(before) && is != "lost")) {
         return Err(Trouble::Refused(
-            Fault::user(format!("`status` cannot become `{}` here: applications and leases are made in ResMan", after.status))
-                .hint("Change it in ResMan, or name `resman` as `update_source` when ResMan says so."),
+            Fault::user(format!(
+                "`status` cannot become `{}` here: applications and leases are made in ResMan",
+                after.status
+            ))
+            .hint("Change it in ResMan, or name `resman` as `update_source` when ResMan says so."),
         ));
     }
     Ok(())

@@ -89,8 +89,9 @@ pub(super) async fn known(service: &Service, property: &str) -> Result<()> {
     if service.contacts.has(property).await? {
         return Ok(());
     }
-    Err(Problem::not_found("there is no such property")
-        .hint("Give a property's id as ResMan has it; one that is new there is known with the next pull of the inventory."))
+    Err(Problem::not_found("there is no such property").hint(
+        "Give a property's id as ResMan has it; one that is new there is known with the next pull of the inventory.",
+    ))
 }
 
 /// The properties that a question is about: the named one, if the caller may see it, else all of the caller's.

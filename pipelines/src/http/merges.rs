@@ -16,7 +16,7 @@ use super::caller::{Caller, Role};
 use super::carry::carry;
 use super::contacts::{Shown, TEAM, known, properties, seen, text};
 use super::error::{Kind, Problem, Result};
-use super::extract::{Json, Path, Query};
+use super::extract::{Json, MayBe, Path, Query};
 use super::paging::{Page, limit, place};
 use crate::contacts::find::{self, Conflict, OwnRules};
 use crate::contacts::identity::{self, Rules};
@@ -202,7 +202,7 @@ pub(super) fn reject_about() -> Endpoint {
         .about("Leaves a pair as two people, for good.")
         .part("id", "The merge's id")
         .repeatable()
-        .body::<ReasonBody>()
+        .may_body::<ReasonBody>()
         .answers::<Pair>(200, "They stay two")
         .problems(&[400, 404, 409, 413, 415, 422])
 }
@@ -211,7 +211,7 @@ pub(super) async fn reject(
     State(service): State<Service>,
     Path(id): Path<Uuid>,
     caller: Caller,
-    Json(body): Json<ReasonBody>,
+    MayBe(body): MayBe<ReasonBody>,
 ) -> Result<Json<Pair>> {
     pair(&service, &caller, id).await?;
     Ok(Json(service.contacts.reject(id, body.checked()?.as_deref(), &caller.name).await?.into()))
@@ -232,7 +232,7 @@ pub(super) fn undo_about() -> Endpoint {
         .about("Makes two contacts of one again. What was changed since stays with the one that stayed.")
         .part("id", "The merge's id")
         .repeatable()
-        .body::<ReasonBody>()
+        .may_body::<ReasonBody>()
         .answers::<Undone>(200, "They are two again")
         .problems(&[400, 404, 409, 413, 415, 422])
 }
@@ -241,7 +241,7 @@ pub(super) async fn undo(
     State(service): State<Service>,
     Path(id): Path<Uuid>,
     caller: Caller,
-    Json(body): Json<ReasonBody>,
+    MayBe(body): MayBe<ReasonBody>,
 ) -> Result<Json<Undone>> {
     pair(&service, &caller, id).await?;
     let (first, second) = service.contacts.unmerge(id, body.checked()?.as_deref(), &caller.name).await?;

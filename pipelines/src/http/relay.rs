@@ -18,7 +18,7 @@ use super::caller::{Caller, Role};
 use super::carry::carry;
 use super::contacts::{TEAM, known, text, unknown_there};
 use super::error::{Kind, Problem, Result};
-use super::extract::{Json, Path};
+use super::extract::{Json, MayBe, Path};
 use crate::contacts::find;
 use crate::contacts::inbound::{Became, Told};
 use crate::contacts::model::Status;
@@ -181,7 +181,7 @@ pub(super) fn pull_about() -> Endpoint {
         .about("Has a dataset pulled from ResMan now, by the pipeline that writes it.")
         .part("dataset", "A dataset or stream, such as `units` or `inventory`")
         .repeatable()
-        .body::<PullBody>()
+        .may_body::<PullBody>()
         .answers::<Pulled>(202, "A worker takes it up")
         .problems(&[400, 404, 413, 415, 422])
 }
@@ -190,7 +190,7 @@ pub(super) async fn pull(
     State(service): State<Service>,
     Path(dataset): Path<String>,
     caller: Caller,
-    Json(body): Json<PullBody>,
+    MayBe(body): MayBe<PullBody>,
 ) -> Result<(StatusCode, Json<Pulled>)> {
     let only = super::contacts::properties(&caller, body.property_id.as_deref())?;
     if let Some(property) = &body.property_id {
