@@ -206,8 +206,10 @@ async fn what_resman_takes_and_refuses_of_a_lead_is_to_be_seen() {
         let look = async {
             loop {
                 let lead = office.get(&format!("/api/resman/leads/{id}")).await;
-                if lead["resman"]["sync_status"] == status {
-                    return lead;
+                match lead["resman"]["sync_status"].as_str() {
+                    Some(now) if now == status => return lead,
+                    Some("failed") => panic!("not {status}: {}", lead["resman"]),
+                    _ => {}
                 }
             }
         };

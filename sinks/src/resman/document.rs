@@ -117,7 +117,7 @@ pub struct Event {
     /// The text.
     #[serde(default)]
     pub comments: Option<String>,
-    /// The employee who acts, by ResMan's id; left out, the courier's own.
+    /// The employee who acts, by ResMan's id; left out, the courier's own. In a change of agent also by name or e-mail address.
     #[serde(default)]
     pub agent_id: Option<String>,
     /// Set to change an event that ResMan knows, such as an appointment that moves.
@@ -339,7 +339,7 @@ fn event_of(out: &mut Document, event: &Event, looked: &Looked, first: bool, com
     if let Some(id) = event.event_id.as_deref().filter(|_| first) {
         out.leaf_with("EventID", &[("IDValue", id), ("OrganizationName", "ResMan"), ("IDType", "EventID")], None)?;
     }
-    if let Some(agent) = event.agent_id.as_ref().or(looked.agent_id.as_ref()) {
+    if let Some(agent) = looked.agent_id.as_ref().or(event.agent_id.as_ref()) {
         out.open("Agent", &[])?;
         out.leaf_with("AgentID", &[("IDValue", agent)], None)?;
         out.close("Agent")?;
