@@ -61,7 +61,7 @@ pub struct RejectsOptions {
 pub struct OutboxOptions {
     /// Only messages in this state.
     pub state: Option<String>,
-    /// The id of a dead message to be tried again, or `all`.
+    /// The id of a message to be tried again, at once if it waits, or `all` that are dead.
     pub replay: Option<String>,
     /// How many to show.
     pub limit: u32,

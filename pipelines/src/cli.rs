@@ -181,7 +181,7 @@ enum Command {
         /// Only messages in this state
         #[arg(long, value_parser = ["waiting", "delivered", "dead", "withdrawn"])]
         state: Option<String>,
-        /// Try this message again, or `all` that were given up
+        /// Try this message again, at once if it waits, or `all` that were given up
         #[arg(long, value_name = "ID|all")]
         replay: Option<String>,
         /// How many
@@ -651,12 +651,15 @@ async fn check(app: &App, live: bool, json: bool, out: &mut dyn Write) -> Result
     let (plans, mut faults) = app.plans().await?;
     let mut doubtful = BTreeSet::new();
     if live && !plans.is_empty() {
+        let couriers = crate::couriers::all(app.specs.as_deref())?;
+        let mut opened = std::collections::BTreeSet::new();
         let database = app.database().await?;
         for plan in &plans {
             let before = faults.len();
             let asked = Asked { trigger: "manual".to_owned(), read: None, only: Vec::new(), fresh: false };
             match app.job(plan, &database, asked).await {
                 Ok(job) => {
+                    opened.insert(&plan.spec.source.connector);
                     let place = |what: &str| format!("{}: {what}", plan.place);
                     if let Err(fault) = job.source.check().await {
                         faults.push(fault.at(place(&plan.spec.source.connector)));
@@ -671,6 +674,17 @@ async fn check(app: &App, live: bool, json: bool, out: &mut dyn Write) -> Result
             }
             if faults.len() > before {
                 doubtful.insert(plan.place.clone());
+            }
+        }
+        // What is written to beside being read; others need no settings until somebody uses them.
+        for courier in couriers.iter().filter(|c| opened.contains(&c.courier)) {
+            let carriers = crate::outbox::Couriers::new(app, database.pool.clone());
+            let checked = match carriers.get(&courier.courier, courier.connection()).await {
+                Ok(open) => open.check().await,
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = checked {
+                faults.push(fault.at(format!("courier `{}`", courier.courier)));
             }
         }
         database.close().await;

@@ -84,7 +84,7 @@ impl Office {
         let look = async {
             loop {
                 let lead = self.get(&format!("/api/resman/leads/{id}")).await;
-                if lead["waiting_messages"] == 0 && lead["resman"].is_object() {
+                if lead["waiting_messages"] == 0 && lead["resman"]["resman_lead_id"].is_string() {
                     return lead;
                 }
             }
@@ -142,8 +142,7 @@ async fn what_the_chatbot_writes_is_in_resman_at_once_and_comes_back() {
     assert_eq!(office.resman_email(&prospect).as_deref(), Some("rosa.new@mail.example"));
 
     // What is said is told once.
-    let said =
-        json!({ "type": "chat", "timestamp": "2026-06-01T11:59:30Z", "message": "And a gym?", "external_id": "m-7" });
+    let said = json!({ "type": "chat", "timestamp": "2026-06-01T11:59:30Z", "message": "And\u{0} a gym?", "external_id": "m-7" });
     let path = format!("/api/resman/leads/{id}/interactions");
     assert_eq!(office.ask(&office.bot, Method::POST, &path, Some(said.clone())).await.1["added"], true);
     assert_eq!(office.ask(&office.bot, Method::POST, &path, Some(said)).await.1["added"], false);
@@ -230,6 +229,90 @@ async fn what_the_chatbot_writes_is_in_resman_at_once_and_comes_back() {
     assert_eq!(office.get("/api/resman/analytics/enrichment").await["enrichment_rate"], 0.0);
 }
 
+/// How a lead stands with ResMan, and what only ResMan keeps of it.
+#[tokio::test]
+async fn what_resman_takes_and_refuses_of_a_lead_is_to_be_seen() {
+    let office = Office::new().await;
+    let stands = async |id: &str, status: &str| {
+        let look = async {
+            loop {
+                let lead = office.get(&format!("/api/resman/leads/{id}")).await;
+                match lead["resman"]["sync_status"].as_str() {
+                    Some(now) if now == status => return lead,
+                    Some("failed") => panic!("not {status}: {}", lead["resman"]),
+                    _ => {}
+                }
+            }
+        };
+        timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("never {status}"))
+    };
+    // ResMan has no such property, and never takes it.
+    let mut nowhere = office.person("Ada", "Brandt", "ada@mail.example");
+    nowhere["contact_data"]["property_id"] = json!("P-nowhere");
+    let (status, made) = office.ask(&office.bot, Method::POST, "/api/resman/contacts", Some(nowhere)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let lead = stands(made["contact_id"].as_str().unwrap(), "failed").await;
+    let resman = &lead["resman"];
+    assert!(resman["reason"].as_str().unwrap().contains("does not know the property"), "{resman}");
+    assert_eq!((&resman["resman_lead_id"], &lead["waiting_messages"]), (&Value::Null, &json!(0)));
+
+    let id = office.create("Rosa", "Quill", "rosa@mail.example").await;
+    let prospect = stands(&id, "success").await["resman"]["resman_lead_id"].as_str().unwrap().to_owned();
+    let there = || office.simulator.with_world(|w| w.leads.find(&prospect).unwrap().clone());
+    let lead = format!("/api/resman/leads/{id}");
+    let ask = async |path: &str, method: Method, body: Value, status: StatusCode| {
+        let (got, answer) = office.ask(&office.bot, method, path, Some(body)).await;
+        assert_eq!(got, status, "{path}: {answer}");
+    };
+    let put = async |data: Value| {
+        ask(&lead, Method::PUT, json!({ "lead_data": data, "update_source": "manual" }), StatusCode::OK).await;
+    };
+    // Someone moves in with her, once, whatever is known of them later.
+    let roommates = format!("{lead}/roommates");
+    let mut milo = json!({ "first_name": "Milo", "last_name": "Marsh" });
+    ask(&roommates, Method::POST, milo.clone(), StatusCode::ACCEPTED).await;
+    milo["email"] = json!("milo@mail.example");
+    ask(&roommates, Method::POST, milo, StatusCode::ACCEPTED).await;
+    // The next agent is one whom the office knows by e-mail.
+    let agent = office.simulator.with_world(|w| w.employees.iter().find(|e| e.email.is_some()).unwrap().clone());
+    put(json!({ "agent": agent.email, "email": "rosa.new@mail.example" })).await;
+    stands(&id, "success").await;
+    let now = there();
+    let people: Vec<_> = now.people.iter().map(|p| (p.first_name.as_str(), p.email.as_deref())).collect();
+    assert_eq!(people, [("Rosa", Some("rosa.new@mail.example")), ("Milo", Some("milo@mail.example"))]);
+    assert_eq!(now.agent_id.as_deref(), Some(&*agent.agent_id));
+    // Lost for a reason, back, and lost for none.
+    for (data, reason) in [
+        (json!({ "status": "lost", "lost_reason": "Price" }), Some("Price")),
+        (json!({ "status": "active" }), None),
+        (json!({ "status": "lost" }), Some("Inactive (Lack of Response)")),
+    ] {
+        put(data).await;
+        stands(&id, "success").await;
+        assert_eq!(there().lost.as_ref().map(|(_, reason)| reason.as_str()), reason);
+        office.house.clock.advance(chrono::TimeDelta::minutes(1));
+    }
+    // What ResMan has no word for waits, and says what there is.
+    put(json!({ "status": "active", "agent": "nobody@office.example" })).await;
+    let waits = async || stands(&id, "pending").await["resman"]["reason"].as_str().map(str::to_owned);
+    let reason = timeout(PATIENCE, async {
+        loop {
+            if let Some(reason) = waits().await {
+                return reason;
+            }
+        }
+    });
+    let reason = reason.await.unwrap();
+    assert!(reason.contains("no such `agent`") && !reason.contains("nobody"), "{reason}");
+    let who: Vec<String> = sqlx::query_scalar("select action from ops.audit where subject = $1 order by id")
+        .bind(format!("contact {id}"))
+        .fetch_all(office.house.pool())
+        .await
+        .unwrap();
+    let kept = |action: &str| who.iter().filter(|w| *w == action).count();
+    assert_eq!((kept("lead_roommate"), kept("lead_agent")), (2, 2), "{who:?}");
+}
+
 #[tokio::test]
 async fn what_a_person_has_to_decide_is_decided_over_http() {
     let office = Office::new().await;
@@ -245,11 +328,9 @@ async fn what_a_person_has_to_decide_is_decided_over_http() {
     // The one that went leads to the one that stayed.
     assert_eq!(office.get(&format!("/api/resman/contacts/{b}")).await["contact_id"], json!(a));
     let undo = format!("/api/resman/merges/{}/undo", merged["merge"]["merge_id"].as_str().unwrap());
-    for status in [StatusCode::OK, StatusCode::CONFLICT] {
-        assert_eq!(
-            office.ask(&office.staff, Method::POST, &undo, Some(json!({ "reason": "brothers" }))).await.0,
-            status
-        );
+    let brothers = json!({ "reason": "brothers" });
+    for (status, body) in [(StatusCode::OK, None), (StatusCode::CONFLICT, Some(brothers))] {
+        assert_eq!(office.ask(&office.staff, Method::POST, &undo, body).await.0, status, "a reason need not be given");
     }
     assert_eq!(office.get(&format!("/api/resman/contacts/{b}")).await["first_name"], "Tobias");
     office.settled(&a).await;
@@ -263,6 +344,19 @@ async fn what_a_person_has_to_decide_is_decided_over_http() {
     assert_eq!(office.ask(&office.staff, Method::PUT, &rules, Some(set.clone())).await.0, StatusCode::OK);
     set["matching_criteria"]["merge"] = json!(1.5);
     assert_eq!(office.ask(&office.staff, Method::PUT, &rules, Some(set)).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    // The seed's rule comes with the seed's limits; what was set is listed, and taken back.
+    let listed = office.get("/api/resman/matching-rules").await;
+    assert_eq!(listed["items"][0]["property_id"], json!(office.property), "{listed}");
+    let keep = listed["items"][0].clone();
+    let seed = json!({ "matching_criteria": { "rule": "seed" }, "merge_strategy": "domiq_wins" });
+    let (_, now) = office.ask(&office.staff, Method::PUT, &rules, Some(seed)).await;
+    assert_eq!(now["matching_criteria"], json!({ "rule": "seed", "merge": 0.9, "review": 0.7, "cluster": 0.8 }));
+    assert_eq!(office.ask(&office.bot, Method::DELETE, &rules, None).await.0, StatusCode::FORBIDDEN);
+    let (status, now) = office.ask(&office.staff, Method::DELETE, &rules, None).await;
+    assert_eq!((status, &now["matching_criteria"]["merge"]), (StatusCode::OK, &json!(0.99)));
+    assert_eq!(office.get(&rules).await, now, "the shipped ones hold again");
+    assert_eq!(office.get("/api/resman/matching-rules").await["items"], json!([]));
+    assert_eq!(office.ask(&office.staff, Method::PUT, &rules, Some(keep)).await.0, StatusCode::OK);
     let c = office.create("Tobias", "Dray", "t.dray@office.example").await;
     office.settled(&c).await;
     let pending = office.get("/api/resman/merges/pending").await;
@@ -409,20 +503,45 @@ async fn what_makes_no_sense_is_refused_with_the_next_step_and_changes_nothing()
     let huge = "Zebulon ".repeat(10 << 17);
     let at = "2026-06-01T00:00:00Z";
 
-    row("a number for a name", with(json!({ "first_name": 7 })), 422, "is not a string");
-    row("a list for an object", ask("POST", contacts, json!([])), 422, "");
+    row("a number for a name", with(json!({ "first_name": 7 })), 422, "`contact_data.first_name` is not a string");
+    row(
+        "a list for an object",
+        ask("POST", contacts, json!([office.person("Zebulon", "x", "y")])),
+        422,
+        "the body is a list",
+    );
+    let listed = json!([["Zebulon", "Example", "z@mail.example", null, office.property, "chatbot", null, null, null]]);
+    row("a list of lists", ask("POST", contacts, listed), 422, "the body is a list");
+    row("a list below", ask("POST", contacts, json!({ "contact_data": ["Zebulon"] })), 422, "`contact_data` is a list");
+    row(
+        "a list for what may be absent",
+        with(json!({ "initial_interaction": ["chat"] })),
+        422,
+        "initial_interaction` is a list",
+    );
+    row(
+        "a text for an object",
+        ask("POST", contacts, json!({ "contact_data": "Zebulon" })),
+        422,
+        "`contact_data` is not an object",
+    );
     row(
         "a text for a version",
         ask("PUT", &one, json!({ "contact_data": {}, "update_source": "manual", "version": "1" })),
         422,
         "",
     );
-    row("a field that nobody knows", with(json!({ "colour": "Zebulon" })), 422, "`colour`");
+    row(
+        "a field that nobody knows",
+        with(json!({ "colour": "Zebulon" })),
+        422,
+        "`contact_data`: unknown field `colour`",
+    );
     row(
         "a missing field",
         ask("POST", contacts, json!({ "contact_data": { "source": "chatbot" } })),
         422,
-        "`property_id`",
+        "`contact_data.property_id` is missing",
     );
     row("half a body", raw("POST", contacts).body("{\"contact_data\": "), 400, "line 1");
     row("no text at all", raw("POST", contacts).body(&b"{\"contact_data\": \"\xff\xfe\"}"[..]), 400, "");
@@ -447,15 +566,34 @@ async fn what_makes_no_sense_is_refused_with_the_next_step_and_changes_nothing()
     );
     row("an e-mail that is none", with(json!({ "email": "Zebulon" })), 422, "`email`");
     row("a change to one", edit(&one, json!({ "email": "Zebulon@" })), 422, "`email`");
+    let long = format!("{}@mail.example", "e".repeat(70));
+    row("an e-mail that ResMan does not take", with(json!({ "email": long })), 422, "`email` is longer than 80");
+    row(
+        "a change to one that it does not take",
+        edit(&one, json!({ "email": long })),
+        422,
+        "`email` is longer than 80",
+    );
+    row(
+        "a name that nobody sees",
+        with(json!({ "first_name": "\u{202e}\u{200b}", "last_name": "\u{2060}\u{fe0f}" })),
+        422,
+        "no name",
+    );
     row("a phone that is none", with(json!({ "phone": "12" })), 422, "`phone`");
     row("a phone of another country without its code", with(json!({ "phone": "020 7946 0018" })), 422, "`phone`");
     row("no property", with(json!({ "property_id": "" })), 422, "`property_id`");
     row("a property with a zero byte", with(json!({ "property_id": "P\u{0}" })), 422, "`property_id`");
     row("in ResMan's name", with(json!({ "source": "resman" })), 422, "`source`");
-    row("in nobody's name", with(json!({ "source": "Zebulon" })), 422, "");
+    row("in nobody's name", with(json!({ "source": "Zebulon" })), 422, "`contact_data.source` is not one of `chatbot`");
     let said = |kind: &str, at: &str| json!({ "initial_interaction": { "type": kind, "timestamp": at } });
     row("an interaction by fax", with(said("fax", at)), 422, "`type`");
-    row("an instant that is none", with(said("chat", "yesterday")), 422, "");
+    row(
+        "an instant that is none",
+        with(said("chat", "yesterday")),
+        422,
+        "initial_interaction.timestamp` is not an instant",
+    );
     row("an instant to come", with(said("chat", "9000-01-01T00:00:00Z")), 422, "`timestamp`");
     let lead = format!("/api/resman/leads/{id}/interactions");
     row(
@@ -524,6 +662,37 @@ async fn what_makes_no_sense_is_refused_with_the_next_step_and_changes_nothing()
         "unit_preferences",
     );
     row("a status that nobody knows", edit(&one, json!({ "status": "Zebulon" })), 422, "`status`");
+    row(
+        "a status that only ResMan gives",
+        edit(&one, json!({ "status": "resident" })),
+        422,
+        "`status` cannot become `resident`",
+    );
+    row("another that only ResMan gives", edit(&one, json!({ "status": "applicant" })), 422, "made in ResMan");
+    let lead_of = format!("/api/resman/leads/{id}");
+    let turn = |data: Value, source: &str| ask("PUT", &lead_of, json!({ "lead_data": data, "update_source": source }));
+    row("a reason for nothing", turn(json!({ "lost_reason": "Price" }), "manual"), 422, "`lost_reason`");
+    row(
+        "a reason with a zero byte",
+        turn(json!({ "status": "lost", "lost_reason": "P\u{0}" }), "manual"),
+        422,
+        "`lost_reason`",
+    );
+    row("an agent in ResMan's name", turn(json!({ "agent": "Zebulon" }), "resman"), 422, "ResMan shares");
+    row("a reason at a contact", edit(&one, json!({ "lost_reason": "Price" })), 422, "`lost_reason`");
+    let roommates = format!("{lead_of}/roommates");
+    row(
+        "a roommate without a name",
+        ask("POST", &roommates, json!({ "first_name": "Milo", "last_name": " " })),
+        422,
+        "no full name",
+    );
+    row(
+        "a roommate of the same name",
+        ask("POST", &roommates, json!({ "first_name": "rosa", "last_name": "Quill" })),
+        422,
+        "name of the lead",
+    );
     row("a status that only a merge gives", edit(&one, json!({ "status": "merged" })), 422, "`status`");
     row(
         "what ResMan does not share",
@@ -596,10 +765,17 @@ async fn what_makes_no_sense_is_refused_with_the_next_step_and_changes_nothing()
     row("a threshold beyond certainty", criteria(json!({ "merge": 1.5 })), 422, "thresholds");
     row("thresholds upside down", criteria(json!({ "merge": 0.5, "review": 0.7 })), 422, "thresholds");
     row("a rule that nobody knows", criteria(json!({ "merg": 0.9 })), 422, "`merg`");
+    row(
+        "rules of another property",
+        ask("PUT", &rules, json!({ "property_id": "P-2", "matching_criteria": {}, "merge_strategy": "domiq_wins" })),
+        422,
+        "`property_id`",
+    );
     row("a dataset that nobody reads", ask("POST", "/api/resman/sync/dragons", json!({})), 404, "no pipeline");
     for (what, query, status) in [
         ("a search for an e-mail that is none", "contacts/search?email=Zebulon", 422),
         ("a search for a zero byte", "contacts/search?name=%00", 422),
+        ("a search at a zero byte", "contacts/search?property_id=a%00b", 422),
         ("a page of no list", "contacts/search?after=x", 400),
         ("a condition that nobody knows", "contacts/search?nickname=x", 400),
         ("a page of none", "contacts/search?limit=0", 422),
@@ -667,9 +843,11 @@ async fn preferences_may_be_named_as_the_chatbot_names_them() {
 async fn what_is_only_odd_is_taken_as_it_is() {
     let office = Office::new().await;
     // Emoji, right-to-left marks and joiners are parts of names.
-    let names = ["😀 שָׁלוֹם", "O'Neil-ß", "李", "👩\u{200d}🚀", "\u{202b}محمد\u{202c}", "Ǆ\u{301}"];
+    let names = ["😀 שָׁלוֹם", "O'Neil-ß", "李", "👩\u{200d}🚀", "محمد", "Ǆ\u{301}", "علی\u{200c}رضا", "❤\u{fe0f}"];
     for (n, name) in names.into_iter().enumerate() {
-        let id = office.create(name, "Example", &format!("odd{n}@mail.example")).await;
+        // What only steers how a name is laid out is no part of it.
+        let typed = format!("\u{202b}{name}\u{202c}\u{200b}");
+        let id = office.create(&typed, "Example", &format!("odd{n}@mail.example")).await;
         let lead = office.settled(&id).await;
         assert_eq!(lead["contact"]["first_name"], name);
         let there = lead["resman"]["resman_lead_id"].as_str().unwrap().to_owned();
@@ -712,6 +890,29 @@ async fn what_is_only_odd_is_taken_as_it_is() {
         .execute(office.house.pool())
         .await
         .unwrap();
+    // From now on it is known which properties there are.
+    let mut nope = office.person("Eve", "Example", "eve@mail.example");
+    nope["contact_data"]["property_id"] = json!("NOPE");
+    let new = [("contacts", nope.clone()), ("leads", json!({ "lead_data": nope["contact_data"] }))];
+    for (path, body) in new {
+        let (status, problem) = office.ask(&office.bot, Method::POST, &format!("/api/resman/{path}"), Some(body)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("`property_id`"), "{problem}");
+    }
+    for (method, path, body) in [
+        (Method::POST, "sync/units", Some(json!({ "property_id": "NOPE" }))),
+        (Method::GET, "matching-rules/NOPE", None),
+        (Method::DELETE, "matching-rules/NOPE", None),
+    ] {
+        let (status, problem) = office.ask(&office.staff, method, &format!("/api/resman/{path}"), body).await;
+        assert_eq!(
+            (status, &problem["detail"]),
+            (StatusCode::NOT_FOUND, &json!("there is no such property")),
+            "{path}"
+        );
+    }
+    let (status, pulled) = office.ask(&office.staff, Method::POST, "/api/resman/sync/units", None).await;
+    assert_ne!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "nothing has to be said: {pulled}");
     let id = create("P-London", 9, "020 7946 0018").await;
     let path = format!("/api/resman/contacts/{id}");
     assert_eq!(office.get(&path).await["phone"], "+442079460018");

@@ -837,7 +837,7 @@ async fn bad_input_is_refused_and_nothing_changes() {
     ));
     assert_eq!(desk.contacts.get(made.contact_id).await.unwrap().version, version);
     let odd = desk.contacts.update(made.contact_id, &name, Some(version), Source::Chatbot, "bot").await.unwrap();
-    assert_eq!(odd.contact.first_name, "👩‍🚀 \u{202e}אנה");
+    assert_eq!(odd.contact.first_name, "👩‍🚀 אנה", "what turns text around is no part of a name");
     let audit: Value = desk.one("select coalesce(jsonb_agg(action), '[]') from sync.audit_log").await;
     assert_eq!(audit, json!(["contact_create", "contact_update"]));
 }

@@ -28,7 +28,7 @@ const SIGNED: [&str; 6] = [
     "POST /api/webhooks/guest-checked-out",
     "POST /api/webhooks/{connector}/{connection}",
 ];
-const KEYED: [(&str, &str, &[Role]); 31] = [
+const KEYED: [(&str, &str, &[Role]); 34] = [
     ("GET /api/deliveries", "all", &[Role::Operator]),
     ("GET /api/deliveries/{id}", "all", &[Role::Operator]),
     ("GET /api/me", "own", &Role::ALL),
@@ -50,8 +50,11 @@ const KEYED: [(&str, &str, &[Role]); 31] = [
     ("GET /api/resman/leads/{id}", "own", &[Role::Chatbot, Role::Operator, Role::Analyst, Role::Staff]),
     ("PUT /api/resman/leads/{id}", "own", &[Role::Chatbot, Role::Operator, Role::Staff]),
     ("POST /api/resman/leads/{id}/interactions", "own", &[Role::Chatbot, Role::Operator, Role::Staff]),
+    ("POST /api/resman/leads/{id}/roommates", "own", &[Role::Chatbot, Role::Operator, Role::Staff]),
+    ("GET /api/resman/matching-rules", "own", &[Role::Operator, Role::Analyst, Role::Staff]),
     ("GET /api/resman/matching-rules/{property_id}", "own", &[Role::Operator, Role::Analyst, Role::Staff]),
     ("PUT /api/resman/matching-rules/{property_id}", "own", &[Role::Operator]),
+    ("DELETE /api/resman/matching-rules/{property_id}", "own", &[Role::Operator]),
     ("POST /api/resman/merges", "own", &[Role::Operator, Role::Staff]),
     ("GET /api/resman/merges/pending", "own", &[Role::Operator, Role::Analyst, Role::Staff]),
     ("POST /api/resman/merges/{id}/approve", "own", &[Role::Operator, Role::Staff]),

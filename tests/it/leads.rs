@@ -27,6 +27,10 @@ struct Office {
 
 impl Office {
     async fn new() -> Self {
+        Self::with(&json!({})).await
+    }
+
+    async fn with(others: &Value) -> Self {
         let clock = TestClock::at(DateTime::<Utc>::from_timestamp(1_790_000_000, 0).unwrap());
         let shape = Shape { seed: 5, properties: 1, units: 6, today: kit::rig::today() };
         let options = Options { clock: Arc::new(clock.clone()), ..Options::default() };
@@ -37,12 +41,13 @@ impl Office {
             format!("file:{}", dir.path().join(name).display())
         };
         let source = simulator.with_world(|w| w.properties[0].lead_sources[0].name.clone());
-        let settings = json!({
+        let mut settings = json!({
             "v1_url": simulator.base_url_v1(), "partner_id": secret("partner", &simulator.credentials().partner_id),
             "api_key": secret("key", &simulator.credentials().api_key),
             "account_id": simulator.credentials().account_id, "lead_source": source, "agent": "* DomIQ",
             "limits": {"calls_per_sec": 10_000, "burst": 10_000, "parallel": 8, "backoff_ms": 1, "attempts": 2},
         });
+        settings.as_object_mut().unwrap().extend(others.as_object().unwrap().clone());
         let env = Env { clock: Arc::new(clock.clone()), ..Env::default() };
         let courier = sinks::find_courier("resman").unwrap().open(settings, env).await.unwrap();
         let property = simulator.with_world(|w| w.properties[0].id.clone());
@@ -149,7 +154,7 @@ async fn whatever_gets_lost_each_deed_is_done_once() {
 
 #[tokio::test]
 async fn a_lead_goes_through_its_life() {
-    let office = Office::new().await;
+    let office = Office::with(&json!({ "lost_reason": "Pet policy", "duplicate_reason": "Availability" })).await;
     let mut lead = office.lead(2);
     lead.preferences = Some(Preferences {
         move_in_date: "2026-08-01".parse().ok(),
@@ -187,6 +192,13 @@ async fn a_lead_goes_through_its_life() {
     let back = Lead { event: Some(office.event(EventKind::Reactivated, "")), ..lead.clone() };
     office.send("lead_reactivate", &back).await.unwrap();
     assert_eq!(office.simulator.with_world(|w| w.leads.find(&id).unwrap().status), LeadStatus::Prospect);
+    // Where nobody says why, the settings do.
+    for (kind, reason) in [("lead_lost", "Pet policy"), ("lead_spare", "Availability")] {
+        office.clock.advance(TimeDelta::minutes(1));
+        let lost = Lead { event: Some(office.event(EventKind::Lost, "")), ..lead.clone() };
+        office.send(kind, &lost).await.unwrap();
+        assert_eq!(office.simulator.with_world(|w| w.leads.find(&id).unwrap().lost.clone().unwrap().1), reason);
+    }
 }
 
 #[tokio::test]
@@ -225,6 +237,18 @@ async fn mistakes_are_named_and_nothing_is_made() {
     // Slow is not lost: the call is given up, and the next try finds the deed.
     office.simulator.misbehave(Rule::on("MITS/SearchProspects", Misbehaviour::Slow(Duration::from_millis(1))).times(1));
     assert!(office.send("lead_create", &office.lead(5)).await.is_ok());
+    // Names that the account does not have are found before the first lead, with those that it has.
+    office.courier.check().await.unwrap();
+    for (setting, value, says, known) in [
+        ("lead_source", "Billboard", "no lead source `Billboard`", "`DomIQ`"),
+        ("agent", "* Nobody", "no employee", "`* DomIQ`"),
+        ("lost_reason", "Moved to Mars", "no lost reason `Moved to Mars`", "`Price`"),
+        ("duplicate_reason", "Twice", "no lost reason `Twice`", "`Price`"),
+    ] {
+        let fault = Office::with(&json!({ setting: value })).await.courier.check().await.unwrap_err();
+        let hint = fault.hint.clone().unwrap();
+        assert!(fault.chain().contains(says) && hint.contains(known), "{}: {hint}", fault.chain());
+    }
 }
 
 proptest! {

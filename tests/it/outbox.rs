@@ -180,7 +180,6 @@ async fn what_was_given_up_can_be_replayed_and_what_waits_withdrawn() {
     let given_up = &outbox::list(&desk.db.pool, Some("dead"), 9).await.unwrap()[0];
     assert_eq!(given_up.reason.as_deref(), Some("gave up after 12 tries: the vendor is busy"));
     assert_eq!(outbox::replay(&desk.db.pool, Some(dead), desk.clock.now()).await.unwrap(), 1);
-    assert!(outbox::replay(&desk.db.pool, Some(dead), desk.clock.now()).await.is_err(), "it waits already");
     // A courier that no file describes can be added while its messages wait.
     let mut unknown = desk.db.pool.acquire().await.unwrap();
     sqlx::query("update sync.outbox set connection = 'nobody' where id = $1")
@@ -191,4 +190,10 @@ async fn what_was_given_up_can_be_replayed_and_what_waits_withdrawn() {
     desk.drain().await;
     let waiting = &outbox::list(&desk.db.pool, Some("waiting"), 9).await.unwrap()[0];
     assert!(waiting.reason.as_deref().unwrap().contains("no file describes the connection `nobody`"), "{waiting:?}");
+    // Whoever has added one need not wait for the next try; what was withdrawn stays so.
+    assert!(waiting.run_after > desk.clock.now());
+    assert_eq!(outbox::replay(&desk.db.pool, Some(dead), desk.clock.now()).await.unwrap(), 1);
+    assert_eq!(outbox::next_due(&desk.db.pool).await.unwrap(), Some(desk.clock.now()));
+    let withdrawn = outbox::list(&desk.db.pool, Some("withdrawn"), 9).await.unwrap()[0].id;
+    assert!(outbox::replay(&desk.db.pool, Some(withdrawn), desk.clock.now()).await.is_err());
 }

@@ -250,14 +250,14 @@ pub async fn list(pool: &PgPool, state: Option<&str>, limit: i64) -> Result<Vec<
         .collect())
 }
 
-/// Lets dead messages be tried again: one by its id, or all. Says how many.
+/// Lets dead messages be tried again: all, or one by its id, which may also be one that waits for its next try. Says how many.
 ///
 /// # Errors
-/// When there is no dead message with this id.
+/// When no message of this id is dead or waits.
 pub async fn replay(pool: &PgPool, only: Option<i64>, now: DateTime<Utc>) -> Result<u64> {
     let back = sqlx::query(
         "update sync.outbox set state = 'waiting', attempts = 0, run_after = $2, updated_at = $2, settled_at = null \
-         where state = 'dead' and ($1::bigint is null or id = $1)",
+         where (state = 'dead' and $1::bigint is null) or (state in ('dead', 'waiting') and id = $1)",
     )
     .bind(only)
     .bind(now)
@@ -271,8 +271,8 @@ pub async fn replay(pool: &PgPool, only: Option<i64>, now: DateTime<Utc>) -> Res
         .await
         .map_err(|e| fault("cannot announce", e))?;
     match (only, back) {
-        (Some(id), 0) => Err(Fault::user(format!("there is no dead message `{id}` in the outbox"))
-            .hint("`propflow outbox --state dead` lists them.")),
+        (Some(id), 0) => Err(Fault::user(format!("no message `{id}` of the outbox is dead or waits"))
+            .hint("`propflow outbox --state dead` and `--state waiting` list them.")),
         _ => Ok(back),
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
+use super::identity::{self, Rules};
 use super::model::Contact;
 
 /// Which contacts. Every condition that is named has to hold.
@@ -78,26 +79,48 @@ pub struct Standing {
     pub last_sync_at: Option<DateTime<Utc>>,
 }
 
-/// The counterpart of a contact that counts, if ResMan has one; and how many messages wait to be delivered to it.
+/// The counterpart of a contact that counts, if ResMan has one.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn standing(pool: &PgPool, id: Uuid) -> Result<(Option<Standing>, i64)> {
-    let what = "cannot read a contact's counterpart";
-    let found = sqlx::query_as(
+pub async fn standing(pool: &PgPool, id: Uuid) -> Result<Option<Standing>> {
+    sqlx::query_as(
         "select resman_contact_id, resman_person_id, sync_status, reason, last_sync_at from sync.contact_sync \
          where user_id = $1 and sync_status <> 'merged' order by created_at, resman_contact_id limit 1",
     )
     .bind(id)
     .fetch_optional(pool)
     .await
-    .map_err(|e| fault(what, e))?;
-    let waiting = sqlx::query_scalar("select count(*) from sync.outbox where lane = $1 and state = 'waiting'")
-        .bind(id.to_string())
-        .fetch_one(pool)
-        .await
-        .map_err(|e| fault(what, e))?;
-    Ok((found, waiting))
+    .map_err(|e| fault("cannot read a contact's counterpart", e))
+}
+
+/// How the messages of a contact to ResMan fare.
+#[derive(Debug, Clone, FromRow)]
+pub struct Errands {
+    /// Messages that wait.
+    pub waiting: i64,
+    /// Why the first of them was not taken when it was last tried.
+    pub delayed: Option<String>,
+    /// Why the lead could not be made, or else why the last message that was given up was not taken.
+    pub failed: Option<String>,
+}
+
+/// How the messages of a contact to ResMan fare.
+///
+/// # Errors
+/// When the database fails.
+pub async fn errands(pool: &PgPool, id: Uuid) -> Result<Errands> {
+    sqlx::query_as(
+        "select count(*) as waiting, \
+             (array_agg(nullif(concat_ws('. ', reason, hint), '') order by id))[1] as delayed, \
+             (select concat_ws('. ', reason, hint) from sync.outbox where state = 'dead' and courier = 'resman' \
+                 and lane = $1 order by kind = 'lead_create' desc, id desc limit 1) as failed \
+         from sync.outbox where state = 'waiting' and courier = 'resman' and lane = $1",
+    )
+    .bind(id.to_string())
+    .fetch_one(pool)
+    .await
+    .map_err(|e| fault("cannot read how messages fare", e))
 }
 
 /// A field that both sides have changed.
@@ -183,4 +206,43 @@ pub async fn due(pool: &PgPool, id: Uuid, now: DateTime<Utc>) -> Result<Option<i
     .await
     .map_err(|e| fault("cannot read the outbox", e))?;
     Ok(head.filter(|(_, due)| *due).map(|(id, _)| id))
+}
+
+/// The rules of a property that has its own.
+#[derive(Debug, Clone)]
+pub struct OwnRules {
+    /// The property.
+    pub property_id: String,
+    /// Its rules.
+    pub rules: Rules,
+}
+
+/// Properties that have rules of their own, in the order of their ids, behind `after`.
+///
+/// # Errors
+/// When the database fails, or holds rules that cannot be read.
+pub async fn own_rules(
+    pool: &PgPool,
+    properties: Option<&[String]>,
+    after: Option<String>,
+    limit: i64,
+) -> Result<Vec<OwnRules>> {
+    let what = "cannot read the matching rules";
+    let ids: Vec<String> = sqlx::query_scalar(
+        "select property_id from sync.contact_matching_rules where ($1::text[] is null or property_id = any($1)) \
+         and ($2::text is null or property_id > $2) order by property_id limit $3",
+    )
+    .bind(properties)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+    .map_err(|e| fault(what, e))?;
+    let mut connection = pool.acquire().await.map_err(|e| fault(what, e))?;
+    let mut found = Vec::new();
+    for property_id in ids {
+        let rules = identity::rules(&mut connection, &property_id).await?;
+        found.push(OwnRules { property_id, rules });
+    }
+    Ok(found)
 }

@@ -276,7 +276,6 @@ impl Contacts {
             let lead = Lead {
                 prospect_id: Some(spare.prospect_id.clone()),
                 person_id: spare.person_id.clone(),
-                lost_reason: Some(self.duplicate_reason.clone()),
                 ..Lead::default()
             };
             // It says nothing about the person, only about the spare card.

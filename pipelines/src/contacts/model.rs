@@ -13,10 +13,10 @@ use uuid::Uuid;
 /// The fields that both sides hold.
 pub const SHARED: [&str; 5] = ["first_name", "last_name", "email", "phone", "status"];
 
-/// The longest name, e-mail address and note that is taken, in characters.
+/// The longest name that is taken, in characters.
 pub const LONGEST_NAME: usize = 200;
-/// The longest e-mail address, by RFC 5321.
-pub const LONGEST_EMAIL: usize = 254;
+/// The longest e-mail address: ResMan's schema takes no more, and what is cut is another address.
+pub const LONGEST_EMAIL: usize = 80;
 /// The longest note or message.
 pub const LONGEST_TEXT: usize = 20_000;
 
@@ -335,6 +335,10 @@ pub struct Patch {
     pub preferences: Option<Preferences>,
     /// Fields whose value the person has confirmed.
     pub verified: Vec<String>,
+    /// Why the lead is lost, in ResMan's words. It goes with the status `lost`.
+    pub lost_reason: Option<String>,
+    /// The leasing agent whose the lead is to be in ResMan: id, e-mail address or full name.
+    pub agent: Option<String>,
 }
 
 /// How a person wants to be reached.
@@ -378,11 +382,16 @@ pub fn clean(patch: &Patch, region: &str) -> Result<Clean> {
         values.insert(field, name);
     }
     if let Some(email) = patch.email.as_deref().map(str::trim).filter(|e| !e.is_empty()) {
-        if email.len() > LONGEST_EMAIL {
+        let long = |email: &str| email.chars().count() > LONGEST_EMAIL;
+        if long(email) {
             return Err(too_long("email", LONGEST_EMAIL));
         }
         let canonical = transforms::functions::email_canonical(email)
             .ok_or_else(|| Fault::user("`email` is not an e-mail address").hint("It has the form `name@host`."))?;
+        // A host in another script is longer in canonical form.
+        if long(&canonical) {
+            return Err(too_long("email", LONGEST_EMAIL));
+        }
         values.insert("email", canonical);
     }
     if let Some(phone) = patch.phone.as_deref().map(str::trim).filter(|p| !p.is_empty()) {
@@ -425,7 +434,57 @@ fn check_word(field: &str, word: Option<&str>, known: &[&str]) -> Result<()> {
     }
 }
 
-/// Without control characters and with single blanks.
+/// Without control characters and what nobody sees, and with single blanks.
 fn tidy(text: &str) -> String {
-    text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).map(seen).filter(|w| !w.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// What has no shape: soft hyphens, marks of direction, blanks that look like letters, and the like.
+const UNSEEN: [std::ops::RangeInclusive<char>; 17] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{61c}'..='\u{61c}',
+    '\u{115f}'..='\u{1160}',
+    '\u{180e}'..='\u{180e}',
+    '\u{200b}'..='\u{200b}',
+    '\u{200e}'..='\u{200f}',
+    '\u{202a}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{2800}'..='\u{2800}',
+    '\u{3164}'..='\u{3164}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff9}'..='\u{fffb}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0000}'..='\u{e001f}',
+    '\u{e0080}'..='\u{e00ff}',
+];
+
+/// A word without characters that have no shape of their own: those that only steer how text is laid out could also stand a
+/// name on its head, or be all there is of it. What joins letters or emoji, or makes one a variant, says something behind a
+/// character that is seen.
+fn seen(word: &str) -> String {
+    let mut kept = String::with_capacity(word.len());
+    for c in word.chars() {
+        let unseen = UNSEEN.iter().any(|u| u.contains(&c));
+        if !unseen && (!hangs(c) || !kept.is_empty()) {
+            kept.push(c);
+        }
+    }
+    let end = kept.trim_end_matches(joins).len();
+    kept.truncate(end);
+    kept
+}
+
+/// What joins two characters.
+fn joins(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}' | '\u{34f}')
+}
+
+/// What joins, or belongs to the character before it.
+fn hangs(c: char) -> bool {
+    let marks =
+        ['\u{180b}'..='\u{180d}', '\u{fe00}'..='\u{fe0f}', '\u{e0020}'..='\u{e007f}', '\u{e0100}'..='\u{e01ef}'];
+    joins(c) || marks.iter().any(|m| m.contains(&c))
 }

@@ -350,7 +350,9 @@ impl Contacts {
         .await
         .map_err(|e| fault(what, e))?;
         if let Some(prospect_id) = reply.and_then(|r| r["prospect_id"].as_str()) {
-            let person_id = reply.and_then(|r| r["person_id"].as_str()).map(str::to_owned);
+            // What is answered of a roommate is not the lead's person.
+            let person = reply.filter(|_| message.kind != "lead_roommate").and_then(|r| r["person_id"].as_str());
+            let person_id = person.map(str::to_owned);
             let counterpart = Counterpart { prospect_id: prospect_id.to_owned(), person_id };
             store::link(connection, &contact, &counterpart, "success", now).await?;
             if posted {
@@ -359,10 +361,16 @@ impl Contacts {
                 store::note_heard(connection, prospect_id, &fields, store::before(message.created_at)).await?;
             }
         }
-        if let (Some(fault_of), Some(prospect_id)) = (dead, &lead.prospect_id) {
+        if let Some(fault_of) = dead {
+            // A message that was put there before the lead was made names none.
+            let known = match &lead.prospect_id {
+                Some(prospect_id) => Some(prospect_id.clone()),
+                None => store::counterparts(connection, id).await?.into_iter().next().map(|c| c.prospect_id),
+            };
+            let hint = fault_of.hint.as_deref().map(|hint| format!(". {hint}")).unwrap_or_default();
             sqlx::query("update sync.contact_sync set sync_status = 'failed', reason = $2, updated_at = $3 where resman_contact_id = $1")
-                .bind(prospect_id)
-                .bind(fault_of.chain())
+                .bind(known)
+                .bind(fault_of.chain() + &hint)
                 .bind(now)
                 .execute(connection)
                 .await

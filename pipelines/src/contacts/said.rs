@@ -66,7 +66,7 @@ pub(super) async fn record(
     .bind(&i.external_id)
     .bind(&i.kind)
     .bind(&i.direction)
-    .bind(i.message.as_deref().map(|m| m.replace('\0', "")))
+    .bind(words(i))
     .bind(i.at)
     .bind(work.now)
     .execute(&mut *work.tx)
@@ -90,6 +90,11 @@ pub(super) async fn record(
     Ok(added == 1)
 }
 
+/// The words without what no database takes.
+fn words(i: &Interaction) -> Option<String> {
+    i.message.as_deref().map(|m| m.replace('\0', ""))
+}
+
 /// An interaction as ResMan logs it.
 pub(super) fn happened(i: &Interaction) -> Event {
     let kind = match (i.kind.as_str(), i.direction.as_str()) {
@@ -102,7 +107,12 @@ pub(super) fn happened(i: &Interaction) -> Event {
         ("note", _) => EventKind::Note,
         _ => EventKind::Chat,
     };
-    Event { kind, at: i.at, reason: None, comments: i.message.clone(), agent_id: None, event_id: None }
+    Event { kind, at: i.at, reason: None, comments: words(i), agent_id: None, event_id: None }
+}
+
+/// A turn of a lead, without words.
+pub(super) fn turn(kind: EventKind, at: DateTime<Utc>) -> Event {
+    Event { kind, at, reason: None, comments: None, agent_id: None, event_id: None }
 }
 
 pub(super) fn note(at: DateTime<Utc>, text: String) -> Event {

@@ -9,7 +9,7 @@ use catalog::{Clock, Fault, Result};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sinks::resman::document::{Event, EventKind, Lead};
+use sinks::resman::document::{Event, EventKind, Lead, Person};
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::Semaphore;
 use transforms::matching::Decision;
@@ -79,10 +79,6 @@ pub struct Contacts {
     pub region: String,
     /// The connection of courier `resman` that leads go to.
     pub connection: String,
-    /// The lost reason that stands for "nobody said why", by its name in ResMan.
-    pub lost_reason: String,
-    /// The lost reason of a lead that is a duplicate of another.
-    pub duplicate_reason: String,
     pub(super) gate: Arc<Semaphore>,
     /// Whether the inventory's tables have been seen.
     inventoried: Arc<AtomicBool>,
@@ -181,8 +177,6 @@ impl Contacts {
             clock,
             region: "US".to_owned(),
             connection: "resman".to_owned(),
-            lost_reason: "Inactive (Lack of Response)".to_owned(),
-            duplicate_reason: "Inactive (Lack of Response)".to_owned(),
             gate: Arc::new(Semaphore::new(AT_ONCE)),
             inventoried: Arc::default(),
         }
@@ -202,17 +196,8 @@ impl Contacts {
     /// # Errors
     /// When the database fails.
     pub async fn at_by(&self, connection: &mut PgConnection, property: &str) -> Result<Contacts> {
-        let what = "cannot read a property's country";
-        // Only a database that holds contacts and nothing else has no such table; it may get one.
-        if !self.inventoried.load(Ordering::Relaxed) {
-            let there: bool = sqlx::query_scalar("select to_regclass('core.properties') is not null")
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(|e| fault(what, e))?;
-            if !there {
-                return Ok(self.clone());
-            }
-            self.inventoried.store(true, Ordering::Relaxed);
+        if !self.inventory(connection).await? {
+            return Ok(self.clone());
         }
         let region: Option<String> = sqlx::query_scalar(
             "select upper(country) from core.properties where property_id = $1 and deleted_at is null and country ~ '^[A-Za-z]{2}$'",
@@ -220,8 +205,40 @@ impl Contacts {
         .bind(property)
         .fetch_optional(connection)
         .await
-        .map_err(|e| fault(what, e))?;
+        .map_err(|e| fault("cannot read a property's country", e))?;
         Ok(Contacts { region: region.unwrap_or_else(|| self.region.clone()), ..self.clone() })
+    }
+
+    /// Whether there is such a property. Before any inventory was read, nobody can tell.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has(&self, property: &str) -> Result<bool> {
+        let mut connection = self.pool.acquire().await.map_err(|e| fault("cannot look for a property", e))?;
+        if !self.inventory(&mut connection).await? {
+            return Ok(true);
+        }
+        sqlx::query_scalar(
+            "select exists (select from core.properties where property_id = $1 and deleted_at is null) \
+             or not exists (select from core.properties where deleted_at is null)",
+        )
+        .bind(property)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|e| fault("cannot look for a property", e))
+    }
+
+    /// Whether the inventory's tables are there. Only a database that holds contacts and nothing else has none; it may get some.
+    async fn inventory(&self, connection: &mut PgConnection) -> Result<bool> {
+        if !self.inventoried.load(Ordering::Relaxed) {
+            let there: bool = sqlx::query_scalar("select to_regclass('core.properties') is not null")
+                .fetch_one(connection)
+                .await
+                .map_err(|e| fault("cannot look for the inventory", e))?;
+            self.inventoried.store(there, Ordering::Relaxed);
+            return Ok(there);
+        }
+        Ok(true)
     }
 
     pub(super) fn checked(&self, patch: &Patch) -> Answer<Clean> {
@@ -239,6 +256,12 @@ impl Contacts {
         }
         let here = self.at(&new.property_id).await?;
         let clean = here.checked(&new.patch)?;
+        if !self.has(&new.property_id).await? {
+            return Err(Trouble::Refused(
+                Fault::user("`property_id` is of no property that is known")
+                    .hint("Give a property's id as ResMan has it; one that is new there is known with the next pull of the inventory."),
+            ));
+        }
         let given = |fields: [&str; 2]| fields.iter().any(|f| clean.values.contains_key(f));
         if !given(["first_name", "last_name"]) {
             return Err(Trouble::Refused(
@@ -363,10 +386,29 @@ impl Contacts {
         }
         let mut after = before.clone();
         apply(&mut after, &clean, patch, source, work.now);
+        if source != Source::Resman {
+            may_become(&before, &after)?;
+        }
+        let (was, is) = (Status::parse(&before.status).class(), Status::parse(&after.status).class());
+        if patch.lost_reason.is_some() && (is != "lost" || was == "lost") {
+            return Err(Trouble::Refused(
+                Fault::user("`lost_reason` says why a lead becomes lost, and this change makes none lost").hint(
+                    "Send it together with the status `lost`; of a lead that is lost already it is changed in ResMan.",
+                ),
+            ));
+        }
         let deed = Deed { source: source.as_str(), actor, action: "contact_update", rule: "asked", at: work.now };
         let moved = work.change(Some(&before), &mut after, &deed).await?;
         if moved {
-            self.tell_resman(&mut work, &before, &mut after).await?;
+            self.tell_resman_why(&mut work, &before, &mut after, patch.lost_reason.as_deref()).await?;
+        }
+        if let Some(agent) = &patch.agent {
+            in_resman(&mut work, &after).await?;
+            let event = Event { agent_id: Some(agent.clone()), ..said::turn(EventKind::AgentChange, work.now) };
+            work.send(&mut after, "lead_agent", Some(event), Lead::default()).await?;
+            noted(&mut work, &after, actor, "lead_agent").await?;
+        }
+        if moved || patch.agent.is_some() {
             store::save(&mut work.tx, &after).await?;
         }
         let messages = work.commit().await?;
@@ -375,6 +417,17 @@ impl Contacts {
 
     /// The messages that a change of ours brings about.
     pub(super) async fn tell_resman(&self, work: &mut Work<'_>, before: &Contact, after: &mut Contact) -> Result<()> {
+        self.tell_resman_why(work, before, after, None).await
+    }
+
+    /// The same, with the reason for which a lead is lost.
+    async fn tell_resman_why(
+        &self,
+        work: &mut Work<'_>,
+        before: &Contact,
+        after: &mut Contact,
+        lost_reason: Option<&str>,
+    ) -> Result<()> {
         let moved = |field: &str| before.field(field) != after.field(field);
         let person = ["first_name", "last_name", "email", "phone"].into_iter().any(moved);
         let notes = moved("notes").then(|| after.notes.clone()).flatten();
@@ -387,15 +440,16 @@ impl Contacts {
             let event = said::note(work.now, notes);
             work.send(after, "lead_event", Some(event), Lead::default()).await?;
         }
-        let at = work.now;
-        let turn = |kind| Some(Event { kind, at, reason: None, comments: None, agent_id: None, event_id: None });
+        let turn = |kind| Some(said::turn(kind, work.now));
         match (was, is) {
             (was, "lost") if was != "lost" => {
-                let lead = Lead { lost_reason: Some(self.lost_reason.clone()), ..Lead::default() };
-                work.send(after, "lead_lost", turn(EventKind::Lost), lead).await
+                let lead = Lead { lost_reason: lost_reason.map(str::to_owned), ..Lead::default() };
+                let event = turn(EventKind::Lost);
+                work.send(after, "lead_lost", event, lead).await
             }
             ("lost", "prospect") => {
-                work.send(after, "lead_reactivate", turn(EventKind::Reactivated), Lead::default()).await
+                let event = turn(EventKind::Reactivated);
+                work.send(after, "lead_reactivate", event, Lead::default()).await
             }
             // Applications and leases are made in ResMan; it would take no such wish from us.
             _ => Ok(()),
@@ -488,6 +542,43 @@ impl Contacts {
         Ok(Changed { contact: after, moved: new, messages })
     }
 
+    /// Adds somebody to the lead's household in ResMan, who is no lead of their own. One of the same name there is brought up to
+    /// date.
+    ///
+    /// # Errors
+    /// When there is no such contact, ResMan does not know it, or the roommate has no full name or the lead's own.
+    pub async fn add_roommate(&self, id: Uuid, roommate: &Patch, actor: &str) -> Answer<Changed> {
+        let here = self.at(&self.get(id).await?.property_id).await?;
+        let mut clean = here.checked(roommate)?.values;
+        let (Some(first_name), Some(last_name)) = (clean.remove("first_name"), clean.remove("last_name")) else {
+            return Err(Trouble::Refused(
+                Fault::user("the roommate has no full name")
+                    .hint("Give `first_name` and `last_name`: ResMan takes nobody without."),
+            ));
+        };
+        let mut work = here.begin().await?;
+        let mut contact = self.locked(&mut work.tx, id).await?;
+        in_resman(&mut work, &contact).await?;
+        let lower = |first: &str, last: &str| format!("{first} {last}").to_lowercase();
+        // ResMan's people of a lead are told apart by their names alone.
+        if lower(&first_name, &last_name) == lower(&contact.first_name, &contact.last_name) {
+            return Err(Trouble::Refused(
+                Fault::user("the roommate has the name of the lead").hint("Tell them apart by a suffix such as `Jr.`."),
+            ));
+        }
+        let person = Person {
+            first_name,
+            last_name,
+            email: clean.remove("email"),
+            phone: clean.remove("phone"),
+            ..Person::default()
+        };
+        work.send(&mut contact, "lead_roommate", None, Lead { person, ..Lead::default() }).await?;
+        noted(&mut work, &contact, actor, "lead_roommate").await?;
+        let messages = work.commit().await?;
+        Ok(Changed { contact, moved: true, messages })
+    }
+
     pub(super) async fn locked(&self, connection: &mut PgConnection, id: Uuid) -> Answer<Contact> {
         store::lock(connection, id).await.map_err(|f| match f.blame {
             catalog::Blame::User => Trouble::NotFound(f),
@@ -531,6 +622,63 @@ impl Contacts {
         work.commit().await?;
         Ok(())
     }
+
+    /// Takes the rules of a property back, so that the shipped ones hold again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn drop_rules(&self, property: &str, actor: &str) -> Answer<()> {
+        let mut work = self.begin().await?;
+        let before: Option<Value> = sqlx::query_scalar(
+            "delete from sync.contact_matching_rules where property_id = $1 returning \
+             jsonb_build_object('matching_criteria', matching_criteria, 'merge_strategy', merge_strategy)",
+        )
+        .bind(property)
+        .fetch_optional(&mut *work.tx)
+        .await
+        .map_err(|e| fault("cannot take the matching rules back", e))?;
+        if before.is_some() {
+            let subject = format!("property {property}");
+            let entry =
+                audit::Entry { actor, action: "matching_rules", subject: &subject, before, ..audit::Entry::default() };
+            audit::write(&mut work.tx, &entry).await?;
+        }
+        work.commit().await?;
+        Ok(())
+    }
+}
+
+/// Who has applied and who lives here is decided in ResMan, which takes no word of ours on that: here and there would differ
+/// for good.
+fn may_become(before: &Contact, after: &Contact) -> Answer<()> {
+    let theirs = |contact: &Contact| ["applicant", "resident"].contains(&Status::parse(&contact.status).class());
+    let (was, is) = (Status::parse(&before.status).class(), Status::parse(&after.status).class());
+    if was != is && (theirs(after) || (theirs(before) && is != "lost")) {
+        return Err(Trouble::Refused(
+            Fault::user(format!(
+                "`status` cannot become `{}` here: applications and leases are made in ResMan",
+                after.status
+            ))
+            .hint("Change it in ResMan, or name `resman` as `update_source` when ResMan says so."),
+        ));
+    }
+    Ok(())
+}
+
+/// Lets only those contacts through that ResMan has, or is about to.
+async fn in_resman(work: &mut Work<'_>, contact: &Contact) -> Answer<()> {
+    if work.known(contact.id).await? {
+        return Ok(());
+    }
+    Err(Trouble::Refused(
+        Fault::user("ResMan does not know this lead").hint("`GET /api/resman/leads/{id}` shows how it stands and why."),
+    ))
+}
+
+/// Puts on record that something of a lead was changed in ResMan that is kept nowhere here.
+async fn noted(work: &mut Work<'_>, contact: &Contact, actor: &str, action: &str) -> Result<()> {
+    let subject = format!("contact {}", contact.id);
+    audit::write(&mut work.tx, &audit::Entry { actor, action, subject: &subject, ..audit::Entry::default() }).await
 }
 
 /// An empty contact.

@@ -54,20 +54,25 @@ impl Work<'_> {
             return Ok(());
         }
         let counterpart = store::counterparts(&mut self.tx, contact.id).await?.into_iter().next();
-        let lead = Lead {
-            property_id: contact.property_id.clone(),
-            prospect_id: lead.prospect_id.or_else(|| counterpart.as_ref().map(|c| c.prospect_id.clone())),
-            person_id: lead.person_id.or_else(|| counterpart.and_then(|c| c.person_id)),
-            person: Person {
-                first_name: contact.first_name.clone(),
-                last_name: contact.last_name.clone(),
-                email: contact.email.clone(),
-                phone: contact.phone.clone(),
-                ..Person::default()
+        let prospect_id = lead.prospect_id.or_else(|| counterpart.as_ref().map(|c| c.prospect_id.clone()));
+        let lead = match kind {
+            // Somebody else, whom ResMan may not know: by the lead's person they would be taken for that one, and by a search
+            // for somebody's own lead.
+            "lead_roommate" => Lead { prospect_id, person_id: None, searched: true, ..lead },
+            _ => Lead {
+                prospect_id,
+                person_id: lead.person_id.or_else(|| counterpart.and_then(|c| c.person_id)),
+                person: Person {
+                    first_name: contact.first_name.clone(),
+                    last_name: contact.last_name.clone(),
+                    email: contact.email.clone(),
+                    phone: contact.phone.clone(),
+                    ..Person::default()
+                },
+                ..lead
             },
-            event,
-            ..lead
         };
+        let lead = Lead { property_id: contact.property_id.clone(), event, ..lead };
         if !contact.pushed.is_object() {
             contact.pushed = json!({});
         }
@@ -96,9 +101,7 @@ impl Work<'_> {
 
     /// Creates or updates the lead, whichever ResMan needs.
     pub(super) async fn send_person(&mut self, contact: &mut Contact, event: Option<Event>) -> Result<()> {
-        let known =
-            !store::counterparts(&mut self.tx, contact.id).await?.is_empty() || self.created(contact.id).await?;
-        if known {
+        if self.known(contact.id).await? {
             self.send(contact, "lead_update", None, Lead::default()).await?;
             if event.is_some() {
                 self.send(contact, "lead_event", event, Lead::default()).await?;
@@ -106,6 +109,11 @@ impl Work<'_> {
             return Ok(());
         }
         self.send(contact, "lead_create", event, Lead::default()).await
+    }
+
+    /// Whether ResMan has a lead of a contact, or is about to.
+    pub(super) async fn known(&mut self, id: Uuid) -> Result<bool> {
+        Ok(!store::counterparts(&mut self.tx, id).await?.is_empty() || self.created(id).await?)
     }
 
     async fn created(&mut self, id: Uuid) -> Result<bool> {

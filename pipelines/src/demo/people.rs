@@ -58,7 +58,7 @@ pub(super) async fn play(scene: &Scene<'_>, house: &House, resman: &Simulator, o
     )?;
     until("the lead's id to be known here", async || {
         let lead = desk.get(&format!("leads/{id}")).await?;
-        Ok((lead["waiting_messages"] == 0 && lead["resman"].is_object()).then_some(()))
+        Ok((lead["waiting_messages"] == 0 && lead["resman"]["resman_lead_id"].is_string()).then_some(()))
     })
     .await?;
 

@@ -64,6 +64,7 @@ pub struct Endpoint {
     path_about: Vec<(&'static str, &'static str)>,
     query: Option<Schema>,
     body: Option<(&'static str, Schema)>,
+    may_be_empty: bool,
     answers: Vec<Answer>,
     problems: Vec<u16>,
 }
@@ -87,6 +88,7 @@ impl Endpoint {
             path_about: Vec::new(),
             query: None,
             body: None,
+            may_be_empty: false,
             answers: Vec::new(),
             problems: Vec::new(),
         }
@@ -138,6 +140,13 @@ impl Endpoint {
     pub fn body<T: JsonSchema>(mut self) -> Self {
         self.body = Some(("application/json", schema::<T>));
         self
+    }
+
+    /// The JSON body that it takes, or none.
+    #[must_use]
+    pub fn may_body<T: JsonSchema>(mut self) -> Self {
+        self.may_be_empty = true;
+        self.body::<T>()
     }
 
     /// A body that only the connector understands.
@@ -231,7 +240,7 @@ impl Endpoint {
         };
         if let Some((format, body)) = self.body {
             operation["requestBody"] =
-                json!({ "required": true, "content": { format: { "schema": body(generator) } } });
+                json!({ "required": !self.may_be_empty, "content": { format: { "schema": body(generator) } } });
         }
         operation
     }

@@ -84,6 +84,16 @@ pub(super) async fn editable(service: &Service, caller: &Caller, id: Uuid, under
         .see(format!("/api/resman/{under}/{}", contact.id)))
 }
 
+/// Lets only properties through that there are, as far as an inventory tells.
+pub(super) async fn known(service: &Service, property: &str) -> Result<()> {
+    if service.contacts.has(property).await? {
+        return Ok(());
+    }
+    Err(Problem::not_found("there is no such property").hint(
+        "Give a property's id as ResMan has it; one that is new there is known with the next pull of the inventory.",
+    ))
+}
+
 /// The properties that a question is about: the named one, if the caller may see it, else all of the caller's.
 pub(super) fn properties(caller: &Caller, asked: Option<&str>) -> Result<Option<Vec<String>>> {
     match asked {
@@ -327,6 +337,7 @@ pub(super) async fn search(
     Query(query): Query<SearchQuery>,
 ) -> Result<Json<SearchAnswer>> {
     let limit = limit(query.limit)?;
+    let own = properties(&caller, query.property_id.as_deref())?;
     let patch = Patch { email: query.email, phone: query.phone, ..Patch::default() };
     let here = match &query.property_id {
         Some(property) => service.contacts.at(property).await?,
@@ -338,7 +349,7 @@ pub(super) async fn search(
         email: clean.values.get("email").cloned(),
         phone: clean.values.get("phone").cloned(),
         name: name.split_whitespace().map(str::to_owned).collect(),
-        properties: properties(&caller, query.property_id.as_deref())?,
+        properties: own,
         inactive: query.include_inactive.unwrap_or(false),
     };
     let after = place(query.after.as_deref())?;
@@ -458,19 +469,33 @@ pub(super) async fn show(State(service): State<Service>, Path(id): Path<Uuid>, c
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeData {
     /// Given name.
-    first_name: Option<String>,
+    pub(super) first_name: Option<String>,
     /// Family name.
-    last_name: Option<String>,
+    pub(super) last_name: Option<String>,
     /// E-mail address.
-    email: Option<String>,
+    pub(super) email: Option<String>,
     /// Phone.
-    phone: Option<String>,
+    pub(super) phone: Option<String>,
     /// `new`, `contacted`, `qualified`, `tour_scheduled`, `active`, `lost`, `applicant`, `resident` or `inactive`.
-    status: Option<String>,
+    /// Only ResMan makes applicants and residents.
+    pub(super) status: Option<String>,
     /// How the person wants to be reached.
-    preferences: Option<Preferences>,
+    pub(super) preferences: Option<Preferences>,
     /// Free text of the team.
-    notes: Option<String>,
+    pub(super) notes: Option<String>,
+    /// Of leads only; see [`super::leads`].
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(super) of_lead: OfLead,
+}
+
+/// What a change may set of a lead that ResMan keeps and we do not.
+#[derive(Debug, Default)]
+pub(super) struct OfLead {
+    /// Why it is lost.
+    pub(super) lost_reason: Option<String>,
+    /// Whose it is to be.
+    pub(super) agent: Option<String>,
 }
 
 impl From<Preferences> for ChangeData {
@@ -514,6 +539,8 @@ pub(super) async fn change(
         notes: data.notes,
         preferences: data.preferences.map(TryInto::try_into).transpose()?,
         verified: Vec::new(),
+        lost_reason: data.of_lead.lost_reason.map(|r| text("lost_reason", &r, 200)).transpose()?,
+        agent: data.of_lead.agent.map(|a| text("agent", &a, 200)).transpose()?,
     };
     let changed = service.contacts.update(id, &patch, version, source, &caller.name).await?;
     carry(service, changed.contact.id);
@@ -538,9 +565,10 @@ async fn heard(
         return Err(Problem::new(Kind::Conflict, format!("the contact is at version {} by now", before.version))
             .hint("Read it again, and repeat the change if it still makes sense."));
     }
-    if data.notes.is_some() || data.preferences.is_some() {
+    let OfLead { lost_reason, agent } = &data.of_lead;
+    if data.notes.is_some() || data.preferences.is_some() || lost_reason.is_some() || agent.is_some() {
         return Err(Problem::new(Kind::Invalid, "ResMan shares names, e-mail address, phone and status only")
-            .hint("Name `manual` or `chatbot` as `update_source` for notes and preferences."));
+            .hint("Name `manual` or `chatbot` as `update_source` for everything else."));
     }
     let patch = Patch {
         first_name: data.first_name.clone(),
@@ -552,8 +580,7 @@ async fn heard(
     let here = service.contacts.at(&before.property_id).await?;
     model::clean(&patch, &here.region)?;
     let status = data.status.map(|s| model::Status::settable(s.trim()).map(|s| s.class().to_owned())).transpose()?;
-    let (standing, _) = find::standing(&service.database.pool, before.id).await?;
-    let standing = standing.ok_or_else(unknown_there)?;
+    let standing = find::standing(&service.database.pool, before.id).await?.ok_or_else(unknown_there)?;
     let told = Told {
         prospect_id: standing.resman_contact_id,
         person_id: standing.resman_person_id,

@@ -7,18 +7,18 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use transforms::matching::Profile;
+use transforms::matching::{Profile, Rule};
 use uuid::Uuid;
 
 use super::Service;
 use super::api::{Access, Endpoint, Scope};
 use super::caller::{Caller, Role};
 use super::carry::carry;
-use super::contacts::{Shown, TEAM, properties, seen, text};
-use super::error::{Problem, Result};
-use super::extract::{Json, Path, Query};
+use super::contacts::{Shown, TEAM, known, properties, seen, text};
+use super::error::{Kind, Problem, Result};
+use super::extract::{Json, MayBe, Path, Query};
 use super::paging::{Page, limit, place};
-use crate::contacts::find::{self, Conflict};
+use crate::contacts::find::{self, Conflict, OwnRules};
 use crate::contacts::identity::{self, Rules};
 use crate::contacts::merges::Merge;
 use crate::contacts::model::Strategy;
@@ -202,7 +202,7 @@ pub(super) fn reject_about() -> Endpoint {
         .about("Leaves a pair as two people, for good.")
         .part("id", "The merge's id")
         .repeatable()
-        .body::<ReasonBody>()
+        .may_body::<ReasonBody>()
         .answers::<Pair>(200, "They stay two")
         .problems(&[400, 404, 409, 413, 415, 422])
 }
@@ -211,7 +211,7 @@ pub(super) async fn reject(
     State(service): State<Service>,
     Path(id): Path<Uuid>,
     caller: Caller,
-    Json(body): Json<ReasonBody>,
+    MayBe(body): MayBe<ReasonBody>,
 ) -> Result<Json<Pair>> {
     pair(&service, &caller, id).await?;
     Ok(Json(service.contacts.reject(id, body.checked()?.as_deref(), &caller.name).await?.into()))
@@ -232,7 +232,7 @@ pub(super) fn undo_about() -> Endpoint {
         .about("Makes two contacts of one again. What was changed since stays with the one that stayed.")
         .part("id", "The merge's id")
         .repeatable()
-        .body::<ReasonBody>()
+        .may_body::<ReasonBody>()
         .answers::<Undone>(200, "They are two again")
         .problems(&[400, 404, 409, 413, 415, 422])
 }
@@ -241,7 +241,7 @@ pub(super) async fn undo(
     State(service): State<Service>,
     Path(id): Path<Uuid>,
     caller: Caller,
-    Json(body): Json<ReasonBody>,
+    MayBe(body): MayBe<ReasonBody>,
 ) -> Result<Json<Undone>> {
     pair(&service, &caller, id).await?;
     let (first, second) = service.contacts.unmerge(id, body.checked()?.as_deref(), &caller.name).await?;
@@ -393,13 +393,91 @@ pub(super) async fn resolve(
 }
 
 /// The rules by which a property matches and merges.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct MatchingRules {
+    /// The property.
+    property_id: String,
     /// The matcher's rule, and the probabilities from which on it acts.
     matching_criteria: Profile,
     /// Who wins when both sides have changed a field.
     merge_strategy: Strategy,
+}
+
+impl MatchingRules {
+    fn of(property_id: String, rules: Rules) -> Self {
+        Self { property_id, matching_criteria: rules.profile, merge_strategy: rules.strategy }
+    }
+}
+
+/// A rule, with those of its limits that are to be others than it ships with.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Criteria {
+    /// `fellegi_sunter`, which is usual, or `seed`.
+    rule: Option<Rule>,
+    /// Above this, two records are merged without asking, between 0 and 1; left out, 0.99 or the seed's 0.9.
+    merge: Option<f64>,
+    /// Above this, and not above `merge`, a person looks at the pair; left out, 0.5 or the seed's 0.7.
+    review: Option<f64>,
+    /// From this on, a run over many records puts two into one cluster; left out, 0.7 or the seed's 0.8.
+    cluster: Option<f64>,
+}
+
+impl From<Criteria> for Profile {
+    fn from(c: Criteria) -> Self {
+        let usual = match c.rule {
+            Some(Rule::Seed) => Profile::seed(),
+            Some(Rule::FellegiSunter) | None => Rules::default().profile,
+        };
+        Self {
+            rule: usual.rule,
+            merge: c.merge.unwrap_or(usual.merge),
+            review: c.review.unwrap_or(usual.review),
+            cluster: c.cluster.unwrap_or(usual.cluster),
+        }
+    }
+}
+
+/// The rules that a property is to have.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewRules {
+    /// Sent back as it was read; another than the address names is refused.
+    property_id: Option<String>,
+    /// The matcher's rule, and the probabilities from which on it acts.
+    matching_criteria: Criteria,
+    /// Who wins when both sides have changed a field.
+    merge_strategy: Strategy,
+}
+
+/// A property that has, or may get, rules.
+async fn ruled(service: &Service, caller: &Caller, property: &str) -> Result<String> {
+    let property = text("property_id", property, 100)?;
+    caller.property(&property)?;
+    known(service, &property).await?;
+    Ok(property)
+}
+
+pub(super) fn all_rules_about() -> Endpoint {
+    Endpoint::get("/api/resman/matching-rules", ANALYSED, Scope::Own)
+        .about("The properties that have rules of their own, in the order of their ids; for all others the shipped ones hold.")
+        .query::<ListQuery>()
+        .answers::<Page<MatchingRules>>(200, "A page of them")
+        .problems(&[400, 404, 422])
+}
+
+pub(super) async fn all_rules(
+    State(service): State<Service>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<MatchingRules>>> {
+    let limit = limit(query.limit)?;
+    let own = properties(&caller, query.property_id.as_deref())?;
+    let after = place(query.after.as_deref())?;
+    let rows = find::own_rules(&service.database.pool, own.as_deref(), after, i64::from(limit) + 1).await?;
+    let page = Page::of(rows, limit, |o: &OwnRules| o.property_id.clone());
+    let items = page.items.into_iter().map(|o| MatchingRules::of(o.property_id, o.rules)).collect();
+    Ok(Json(Page { items, next: page.next }))
 }
 
 pub(super) fn rules_about() -> Endpoint {
@@ -415,20 +493,19 @@ pub(super) async fn rules(
     Path(property): Path<String>,
     caller: Caller,
 ) -> Result<Json<MatchingRules>> {
-    let property = text("property_id", &property, 100)?;
-    caller.property(&property)?;
+    let property = ruled(&service, &caller, &property).await?;
     let what = "cannot read the matching rules";
     let mut connection = service.database.pool.acquire().await.map_err(|e| fault(what, e))?;
     let rules = identity::rules(&mut connection, &property).await?;
-    Ok(Json(MatchingRules { matching_criteria: rules.profile, merge_strategy: rules.strategy }))
+    Ok(Json(MatchingRules::of(property, rules)))
 }
 
 pub(super) fn set_rules_about() -> Endpoint {
     Endpoint::put("/api/resman/matching-rules/{property_id}", RULED, Scope::Own)
-        .about("Sets the rules of a property.")
+        .about("Sets the rules of a property. Limits that are left out are those that the rule ships with.")
         .part("property_id", "The property")
         .repeatable()
-        .body::<MatchingRules>()
+        .body::<NewRules>()
         .answers::<MatchingRules>(200, "The rules")
         .problems(&[400, 404, 413, 415, 422])
 }
@@ -437,11 +514,33 @@ pub(super) async fn set_rules(
     State(service): State<Service>,
     Path(property): Path<String>,
     caller: Caller,
-    Json(body): Json<MatchingRules>,
+    Json(body): Json<NewRules>,
 ) -> Result<Json<MatchingRules>> {
-    let property = text("property_id", &property, 100)?;
-    caller.property(&property)?;
-    let rules = Rules { profile: body.matching_criteria, strategy: body.merge_strategy };
+    let property = ruled(&service, &caller, &property).await?;
+    if body.property_id.is_some_and(|named| named != property) {
+        return Err(Problem::new(Kind::Invalid, "`property_id` is not the property of the address")
+            .hint("Leave it out, or send the rules to the address of the property that they are of."));
+    }
+    let rules = Rules { profile: body.matching_criteria.into(), strategy: body.merge_strategy };
     service.contacts.set_rules(&property, &rules, &caller.name).await?;
-    Ok(Json(body))
+    Ok(Json(MatchingRules::of(property, rules)))
+}
+
+pub(super) fn drop_rules_about() -> Endpoint {
+    Endpoint::delete("/api/resman/matching-rules/{property_id}", RULED, Scope::Own)
+        .about("Takes the rules of a property back; the shipped ones hold again.")
+        .part("property_id", "The property")
+        .repeatable()
+        .answers::<MatchingRules>(200, "The rules that hold now")
+        .problems(&[404])
+}
+
+pub(super) async fn drop_rules(
+    State(service): State<Service>,
+    Path(property): Path<String>,
+    caller: Caller,
+) -> Result<Json<MatchingRules>> {
+    let property = ruled(&service, &caller, &property).await?;
+    service.contacts.drop_rules(&property, &caller.name).await?;
+    Ok(Json(MatchingRules::of(property, Rules::default())))
 }

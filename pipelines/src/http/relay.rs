@@ -16,9 +16,9 @@ use super::Service;
 use super::api::{Access, Endpoint, Scope};
 use super::caller::{Caller, Role};
 use super::carry::carry;
-use super::contacts::{TEAM, text, unknown_there};
+use super::contacts::{TEAM, known, text, unknown_there};
 use super::error::{Kind, Problem, Result};
-use super::extract::{Json, Path};
+use super::extract::{Json, MayBe, Path};
 use crate::contacts::find;
 use crate::contacts::inbound::{Became, Reading, Told};
 use crate::contacts::model::{self, Patch, Status};
@@ -201,8 +201,7 @@ async fn place(service: &Service, id: &str) -> Result<(String, Option<String>, O
         Err(_) => None,
     };
     let Some(contact) = ours else { return Ok((id.to_owned(), None, None)) };
-    let (standing, _) = find::standing(pool, contact.id).await?;
-    match standing {
+    match find::standing(pool, contact.id).await? {
         Some(standing) => Ok((standing.resman_contact_id, standing.resman_person_id, Some(contact.property_id))),
         None => Err(unknown_there()),
     }
@@ -238,7 +237,7 @@ pub(super) fn pull_about() -> Endpoint {
         .about("Has a dataset pulled from ResMan now, by the pipeline that writes it.")
         .part("dataset", "A dataset or stream, such as `units` or `inventory`")
         .repeatable()
-        .body::<PullBody>()
+        .may_body::<PullBody>()
         .answers::<Pulled>(202, "A worker takes it up")
         .problems(&[400, 404, 413, 415, 422])
 }
@@ -247,9 +246,12 @@ pub(super) async fn pull(
     State(service): State<Service>,
     Path(dataset): Path<String>,
     caller: Caller,
-    Json(body): Json<PullBody>,
+    MayBe(body): MayBe<PullBody>,
 ) -> Result<(StatusCode, Json<Pulled>)> {
     let only = super::contacts::properties(&caller, body.property_id.as_deref())?;
+    if let Some(property) = &body.property_id {
+        known(&service, property.trim()).await?;
+    }
     if only.as_ref().is_some_and(Vec::is_empty) {
         return Err(Problem::not_found("there is no such property"));
     }

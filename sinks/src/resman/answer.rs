@@ -259,6 +259,13 @@ fn instant(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|t| t.to_utc()).or_else(naive)
 }
 
+/// The ids of the account's properties.
+pub(super) fn properties(body: &[u8]) -> Result<Vec<String>> {
+    let root = root(body)?;
+    let ids = root.child("Properties").into_iter().flat_map(|l| &l.children).filter_map(|p| p.text_of("PropertyID"));
+    Ok(ids.collect())
+}
+
 /// The entries of a list such as `<Employees><Employee><ID>…`.
 pub(super) fn items(body: &[u8], list: &str) -> Result<Vec<Known>> {
     let root = root(body)?;

@@ -29,7 +29,7 @@ pub struct Lead {
     pub event: Option<Event>,
     /// Where the lead came from, by the name of a ResMan lead source; left out, the courier's own.
     pub source: Option<String>,
-    /// Why the lead is lost, by the name of a ResMan pick-list entry.
+    /// Why the lead is lost, by the name of a ResMan pick-list entry; left out, the courier's own.
     pub lost_reason: Option<String>,
     /// Whether the lead was looked for right before: without an id it is then none that ResMan knows.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -117,7 +117,7 @@ pub struct Event {
     /// The text.
     #[serde(default)]
     pub comments: Option<String>,
-    /// The employee who acts, by ResMan's id; left out, the courier's own.
+    /// The employee who acts, by ResMan's id; left out, the courier's own. In a change of agent also by name or e-mail address.
     #[serde(default)]
     pub agent_id: Option<String>,
     /// Set to change an event that ResMan knows, such as an appointment that moves.
@@ -347,7 +347,7 @@ fn event_of(out: &mut Document, event: &Event, looked: &Looked, first: bool, com
     if let Some(id) = event.event_id.as_deref().filter(|_| first) {
         out.leaf_with("EventID", &[("IDValue", id), ("OrganizationName", "ResMan"), ("IDType", "EventID")], None)?;
     }
-    if let Some(agent) = event.agent_id.as_ref().or(looked.agent_id.as_ref()) {
+    if let Some(agent) = looked.agent_id.as_ref().or(event.agent_id.as_ref()) {
         out.open("Agent", &[])?;
         out.leaf_with("AgentID", &[("IDValue", agent)], None)?;
         out.close("Agent")?;

@@ -44,6 +44,12 @@ pub struct Config {
     pub lead_source: String,
     /// The employee in whose name leads are filed: id, e-mail address or full name. Partners have one made for themselves.
     pub agent: String,
+    /// The reason for which a lead is marked lost when nobody gives one, by the name of a ResMan pick-list entry.
+    #[serde(default = "inactive")]
+    pub lost_reason: String,
+    /// The reason for which the spare one of two guest cards of one person is closed.
+    #[serde(default = "inactive")]
+    pub duplicate_reason: String,
     /// `@Type` of a lost customer. The schema has no word for it, and the `Cancel` event alone marks a lead as lost; an
     /// account that wants ResMan's own word sets `lost`.
     #[serde(default = "prospect")]
@@ -61,6 +67,10 @@ fn prospect() -> String {
     "prospect".to_owned()
 }
 
+fn inactive() -> String {
+    "Inactive (Lack of Response)".to_owned()
+}
+
 /// The operations, as kinds of messages. The payload is a [`Lead`].
 pub const KINDS: &[&str] = &[
     "lead_create",
@@ -72,6 +82,13 @@ pub const KINDS: &[&str] = &[
     "lead_reactivate",
     "lead_event",
 ];
+
+/// A method that lists what ResMan knows by name, and the list in its answer.
+type NameList = (&'static str, &'static str);
+
+const EMPLOYEES: NameList = ("Leasing/GetEmployees", "Employees");
+const SOURCES: NameList = ("Leasing/GetProspectSources", "ProspectSources");
+const REASONS: NameList = ("Leasing/GetLostProspectReasons", "LostProspectReasons");
 
 /// A method, and the property that it was asked about.
 type ListOf = (&'static str, String);
@@ -130,8 +147,23 @@ impl Component for ResMan {
 
 #[async_trait]
 impl Courier for ResMan {
+    /// Whether the account lets us in, and has what leads are filed under at each of its properties.
     async fn check(&self) -> Result<()> {
-        self.call(&self.reads, "Account/GetProperties", &[]).await.map(|_| ())
+        let body = self.call(&self.reads, "Account/GetProperties", &[]).await?;
+        let c = &self.config;
+        for property_id in answer::properties(&body)? {
+            let lead = Lead { property_id, ..Lead::default() };
+            for (list, name, what) in [
+                (EMPLOYEES, &c.agent, "employee"),
+                (SOURCES, &c.lead_source, "lead source"),
+                (REASONS, &c.lost_reason, "lost reason"),
+                (REASONS, &c.duplicate_reason, "lost reason"),
+            ] {
+                let found = self.named(list, &lead, name, what).await;
+                found.map_err(|f| f.at(format!("property `{}`", lead.property_id)))?;
+            }
+        }
+        Ok(())
     }
 
     /// The leads that a message may be about, as [`Held`]. A roommate changes nobody else, so nothing is looked for.
@@ -301,24 +333,33 @@ impl ResMan {
         }
         let given = lead.event.as_ref().and_then(|e| e.agent_id.clone());
         looked.agent_id = match given {
+            Some(agent) if kind == "lead_agent" => {
+                let found = self.named(EMPLOYEES, lead, &agent, "employee").await;
+                // Who was asked for is a person, and stays out of the books.
+                let unknown = |f: Fault| match f.blame {
+                    Blame::User => Fault::new(f.blame, f.retry, "ResMan has no such `agent` at this property")
+                        .hint("Give the id, e-mail address or full name of an employee as ResMan has it."),
+                    _ => f,
+                };
+                Some(found.map_err(unknown)?)
+            }
             Some(agent) => Some(agent),
-            None => Some(self.named("Leasing/GetEmployees", "Employees", lead, &self.config.agent, "employee").await?),
+            None => Some(self.named(EMPLOYEES, lead, &self.config.agent, "employee").await?),
         };
         if kind == "lead_lost" || kind == "lead_spare" {
             looked.customer_type.clone_from(&self.config.lost_customer_type);
-            let reason = lead.lost_reason.as_deref().unwrap_or_default();
-            let list = ("Leasing/GetLostProspectReasons", "LostProspectReasons");
-            looked.source_id = Some(self.named(list.0, list.1, lead, reason, "lost reason").await?);
+            let usual = if kind == "lead_spare" { &self.config.duplicate_reason } else { &self.config.lost_reason };
+            let reason = lead.lost_reason.as_deref().unwrap_or(usual);
+            looked.source_id = Some(self.named(REASONS, lead, reason, "lost reason").await?);
         } else {
             let source = lead.source.as_deref().unwrap_or(&self.config.lead_source);
-            let list = ("Leasing/GetProspectSources", "ProspectSources");
-            looked.source_id = Some(self.named(list.0, list.1, lead, source, "lead source").await?);
+            looked.source_id = Some(self.named(SOURCES, lead, source, "lead source").await?);
         }
         Ok(looked)
     }
 
     /// The id that ResMan gives a name, in one of its lists.
-    async fn named(&self, method: &'static str, list: &str, lead: &Lead, name: &str, what: &str) -> Result<String> {
+    async fn named(&self, (method, list): NameList, lead: &Lead, name: &str, what: &str) -> Result<String> {
         let key = (method, lead.property_id.clone());
         let now = self.clock.now();
         let mut lists = self.lists.lock().await;
@@ -330,8 +371,9 @@ impl ResMan {
         if let Some(found) = known.iter().find(|k| k.is(name)) {
             return Ok(found.id.clone());
         }
-        // Names of staff are personal data; sources and reasons are not.
-        let names: Vec<String> = known.iter().filter(|_| what != "employee").map(|k| format!("`{}`", k.name)).collect();
+        // Names of staff are personal data; sources and reasons are not, and neither are users that stand for a system.
+        let plain = |k: &&Known| what != "employee" || k.name.starts_with('*');
+        let names: Vec<String> = known.iter().filter(plain).map(|k| format!("`{}`", k.name)).collect();
         let hint = match names.as_slice() {
             [] => format!("Have the {what} made in ResMan, or change the courier's settings."),
             names => format!("Have it made in ResMan, or use one of {}.", names.join(", ")),
