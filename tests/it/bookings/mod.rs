@@ -543,8 +543,7 @@ async fn own_systems_call_a_property_by_its_name() {
     assert_eq!(days, 4);
     // What was loaded as a property counts too, and a person's word more than a name.
     sqlx::raw_sql(
-        "create table core.properties (property_id text, deleted_at timestamptz); \
-         insert into core.properties values ('P-0004'); \
+        "insert into core.properties (property_id, name) values ('P-0004', 'x'); \
          insert into sync.listing_map (connection, listing_id, property_id) values ('intake', 'P-0005', 'P-0001')",
     )
     .execute(house.pool())
