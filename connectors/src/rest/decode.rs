@@ -194,7 +194,8 @@ fn exact(raw: &str) -> serde_json::Value {
         Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(raw)
             .map_or_else(|_| read(raw), |list| list.into_iter().map(|value| exact(value.get())).collect()),
         Some(b'-' | b'0'..=b'9') => {
-            Some(read(raw)).filter(|number| number.to_string() == raw).unwrap_or_else(|| raw.into())
+            let number = read(raw);
+            if number.as_number().is_some_and(|n| n.to_string() == raw) { number } else { raw.into() }
         }
         _ => read(raw),
     }
