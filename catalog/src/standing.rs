@@ -4,11 +4,11 @@
 //! told it behind the last reading, or the cursor was given up. If its vendor then deletes it without a word, nothing but
 //! the tables knows that it has to be asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::Result;
 
@@ -29,6 +29,15 @@ pub struct Standing {
     pub kind: String,
 }
 
+/// The first stretch of a reservation as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its version.
+    pub version: DateTime<Utc>,
+    /// What is known of it, as text by column of `source_bookings`.
+    pub cells: BTreeMap<String, String>,
+}
+
 /// The tables, as far as a source may ask them.
 #[async_trait]
 pub trait Tables: Send + Sync + Debug {
@@ -44,6 +53,12 @@ pub trait Tables: Send + Sync + Debug {
     /// # Errors
     /// When the tables cannot be read.
     async fn stored(&self, connection: &str, ids: &[String]) -> Result<BTreeSet<String>>;
+
+    /// What is stored of these reservations of a connection, by their ids: for deliveries that say only what has changed.
+    ///
+    /// # Errors
+    /// When the tables cannot be read.
+    async fn reservations(&self, connection: &str, ids: &[String]) -> Result<BTreeMap<String, Stored>>;
 }
 
 /// No tables: what a copy without a ledger has.
@@ -59,5 +74,9 @@ impl Tables for NoTables {
     /// Nobody knows, so all of them may be.
     async fn stored(&self, _: &str, ids: &[String]) -> Result<BTreeSet<String>> {
         Ok(ids.iter().cloned().collect())
+    }
+
+    async fn reservations(&self, _: &str, _: &[String]) -> Result<BTreeMap<String, Stored>> {
+        Ok(BTreeMap::new())
     }
 }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -66,7 +67,7 @@ pub struct Decoded {
     pub stream: Cow<'static, str>,
     /// Rows that the delivery itself brings, when there is nothing to read again; no checkpoints.
     pub events: Vec<Event>,
-    /// Why it says nothing that is loaded, where that is worth knowing: a clause for the books.
+    /// Why nothing of it is loaded, where that is worth knowing: a clause for the books.
     pub aside: Option<&'static str>,
     /// The vendor's customer has withdrawn the authorisation: the connection must stop and forget what its contract forbids
     /// to keep.
@@ -74,6 +75,7 @@ pub struct Decoded {
 }
 
 /// How one connection's deliveries are checked and understood.
+#[async_trait]
 pub trait Webhook: Send + Sync {
     /// Checks the signature over the raw body first, then its age, so that a stranger learns nothing about the clock.
     ///
@@ -92,6 +94,16 @@ pub trait Webhook: Send + Sync {
     /// # Errors
     /// When a known event lacks what it must have.
     fn decode(&self, delivery: &Delivery) -> Result<Decoded>;
+
+    /// Fills in what these deliveries, in the order in which they came, leave open because it is stored or because one of
+    /// them says it. Does nothing for vendors whose deliveries are whole, or are hints.
+    ///
+    /// # Errors
+    /// When what is stored cannot be read.
+    async fn complete(&self, said: &mut [(Delivery, Decoded)]) -> Result<()> {
+        let _ = said;
+        Ok(())
+    }
 }
 
 /// The hash of a body in hexadecimal, for senders that give their deliveries no id.

@@ -34,6 +34,8 @@ const MARKS: i64 = 5_000;
 pub const LAYER: &str = "settle";
 /// The models that say which property a listing is; they run before the others, over all listings.
 const LISTINGS: [&str; 2] = ["listings", "platform_listings"];
+/// The connector of own systems, which have no listings but the operator's properties.
+const OWN_SYSTEMS: &str = "intake";
 /// The tables that are read whole for the properties that are settled.
 const WHOLE: [&str; 2] = ["bookings", "calendar_days"];
 
@@ -168,7 +170,10 @@ async fn once(
     .fetch_one(&mut *tx)
     .await
     .map_err(failed)?;
-    if unknown || marks.iter().any(|(_, _, _, what)| what == "listing") {
+    if unknown
+        || marks.iter().any(|(_, _, _, what)| what == "listing")
+        || named(&mut tx, &connections, &listings, false).await?.iter().any(|(.., property)| property.is_some())
+    {
         relist(pool, &mut tx, models, &info, &mentioned, store).await?;
     }
     let mut properties: Vec<String> = sqlx::query_scalar(
@@ -237,6 +242,13 @@ async fn relist(
             .map_err(|e| fault(WHAT, e))?;
     let map: Vec<[&str; 3]> = map.iter().map(|(c, l, p)| [c.as_str(), l.as_str(), p.as_str()]).collect();
     tables.insert("listing_map".to_owned(), vec![texts("listing_map", &map)?]);
+    let (connections, names): (Vec<&str>, Vec<&str>) = mentioned.iter().copied().unzip();
+    let named = named(tx, &connections, &names, true).await?;
+    let (called, others): (Vec<_>, Vec<_>) = named.iter().partition(|(.., property)| property.is_some());
+    let called: Vec<[&str; 3]> = called.iter().map(|(c, l, _)| [c.as_str(), l.as_str(), l.as_str()]).collect();
+    let others: Vec<[&str; 2]> = others.iter().map(|(c, l, _)| [c.as_str(), l.as_str()]).collect();
+    let both = vec![texts("named_listings", &called)?, texts("named_listings", &others)?];
+    tables.insert("named_listings".to_owned(), both);
     let new: Vec<[&str; 2]> = mentioned.iter().map(|(c, l)| [*c, *l]).collect();
     tables.entry(former("listings")).or_default().push(texts(&former("listings"), &new)?);
     let before = properties_of(tables.get(&former("listings")))?;
@@ -266,6 +278,44 @@ async fn relist(
             observed_at: info.observed_at,
         })
         .await
+}
+
+/// The listings among these that only own systems mention and that have no property, with the property of that name if
+/// there is one. With `anew`, all such listings, also those that are called like a property already, and only properties that
+/// were loaded: which ones have listings is found out with the listings.
+async fn named(
+    tx: &mut PgConnection,
+    connections: &[&str],
+    listings: &[&str],
+    anew: bool,
+) -> Result<Vec<(String, String, Option<String>)>> {
+    let failed = |e| fault(WHAT, e);
+    let loaded: bool = sqlx::query_scalar("select to_regclass('core.properties') is not null")
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(failed)?;
+    let loaded = if loaded {
+        "exists (select from core.properties p where p.property_id = m.listing_id and p.deleted_at is null)"
+    } else {
+        "false"
+    };
+    let sql = format!(
+        "select m.connection, m.listing_id, case when {loaded} or (not $4 and exists ( \
+             select from core.listings k where k.property_id = m.listing_id)) then m.listing_id end \
+         from (select * from unnest($1::text[], $2::text[]) \
+           union select connection, listing_id from core.listings where $4 and connector is null) m (connection, listing_id) \
+         left join core.listings l on l.connection = m.connection and l.listing_id = m.listing_id \
+         where (l.property_id is null or $4) and exists (select from core.source_bookings b \
+           where b.connection = m.connection and b.listing_id = m.listing_id and b.connector = $3)"
+    );
+    sqlx::query_as(AssertSqlSafe(sql))
+        .bind(connections)
+        .bind(listings)
+        .bind(OWN_SYSTEMS)
+        .bind(anew)
+        .fetch_all(tx)
+        .await
+        .map_err(failed)
 }
 
 type Listed = BTreeMap<(String, String), Option<String>>;

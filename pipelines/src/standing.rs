@@ -1,12 +1,13 @@
 //! What the tables hold of a connection; see [`catalog::standing`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use catalog::Result;
-use catalog::standing::{Standing, Tables};
+use catalog::standing::{Standing, Stored, Tables};
 use catalog::store::pg::fault;
 use chrono::NaiveDate;
+use sqlx::types::Json;
 use sqlx::{PgPool, Row};
 
 const WHAT: &str = "cannot see which reservations stand";
@@ -58,5 +59,32 @@ impl Tables for PgTables {
         .await
         .map_err(|e| fault(WHAT, e))?;
         Ok(found.into_iter().collect())
+    }
+
+    async fn reservations(&self, connection: &str, ids: &[String]) -> Result<BTreeMap<String, Stored>> {
+        // A pipeline that loads into a lake alone has no tables.
+        let there: bool = sqlx::query_scalar("select to_regclass('core.source_bookings') is not null")
+            .fetch_one(&self.0)
+            .await
+            .map_err(|e| fault(WHAT, e))?;
+        if !there {
+            return Ok(BTreeMap::new());
+        }
+        let rows = sqlx::query(
+            "select b.source_booking_id as id, b.version, \
+               (select jsonb_object_agg(key, value) from jsonb_each_text(to_jsonb(b)) where value is not null) as cells \
+             from core.source_bookings b \
+             where b.connection = $1 and b.source_booking_id = any($2) and b.segment = 0 and b.deleted_at is null",
+        )
+        .bind(connection)
+        .bind(ids)
+        .fetch_all(&self.0)
+        .await
+        .map_err(|e| fault(WHAT, e))?;
+        let stored = |row: &sqlx::postgres::PgRow| {
+            let Json(cells) = row.get("cells");
+            (row.get("id"), Stored { version: row.get("version"), cells })
+        };
+        Ok(rows.iter().map(stored).collect())
     }
 }

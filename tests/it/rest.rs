@@ -296,6 +296,23 @@ async fn one_object_is_one_record_and_a_null_list_is_none() {
 }
 
 #[tokio::test]
+async fn a_reject_keeps_what_was_sent_to_its_last_digit() {
+    let server = Simulator::of(&records(1), Options::default()).await.unwrap();
+    let items = r#"[5,null,{"id":99999999999999999999,"total":1.10,"passport":"P123"}]"#;
+    server.misbehave(Wrong::Body(format!(r#"{{"data":{{"items":{items}}},"meta":{{}}}}"#).into()), 0, 1);
+    let reading = snapshot(&settings(&server, "cursor", 5)).await;
+    let refused: Vec<_> = reading.rejects.iter().map(|r| (r.key.as_str(), r.payload.clone())).collect();
+    assert_eq!(
+        refused,
+        [
+            ("", json!({"record": 5})),
+            ("", json!({"record": null})),
+            ("99999999999999999999", json!({"id": "99999999999999999999", "total": "1.10"})),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn unusable_answers_are_faults_that_name_the_trouble_and_repeat_nothing() {
     let server = Simulator::of(&records(30), Options::default()).await.unwrap();
     let body = |text: &str| Wrong::Body(text.to_owned().into());

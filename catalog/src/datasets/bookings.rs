@@ -180,7 +180,7 @@ pub fn settled() -> Vec<Dataset> {
             connection(),
             text("listing_id", "the connection's id").key(),
             property_id(),
-            text("basis", "what ties it to the property: map, settings, channel (another listing's number), own"),
+            text("basis", "what ties it to the property: map, settings, channel (another listing's number), own, property (it is called like it)"),
             text("connector", "the component that described it; null while nobody has"),
             text("parent_listing_id", "the listing that it is a part of"),
             text("name", "the title that guests see"),
@@ -360,6 +360,11 @@ pub fn inputs() -> Vec<Dataset> {
         text("listing_id", "the connection's id").key(),
         property_id().required(),
     ]));
+    all.push(words(
+        "named_listings",
+        "One listing that only bookings of own systems mention, and the property of that name where one is loaded.",
+        "connection listing_id property_id",
+    ));
     all
 }
 

@@ -1,9 +1,13 @@
 //! `intake`: bookings that other systems send by webhook.
 
+mod said;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use catalog::standing::Tables;
 use catalog::{Component, Cursor, Env, Fault, Result, SecretRef};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -12,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use self::said::{Known, Row, Said};
 use crate::rows::{Object, Table, cell};
 use crate::source::{Event, Request, Source, Stream};
 use crate::webhook::{Decoded, Delivery, EVENT_HEADER, Identity, Refused, Standard, Webhook};
@@ -42,6 +47,7 @@ pub struct Intake {
     secrets: Vec<SecretRef>,
     standard: Standard,
     connection: String,
+    tables: Arc<dyn Tables>,
 }
 
 #[async_trait]
@@ -61,6 +67,7 @@ impl Component for Intake {
             standard: Standard::new(config.secrets.clone()),
             secrets: config.secrets,
             connection: env.connection,
+            tables: env.tables,
         }))
     }
 }
@@ -96,6 +103,7 @@ impl Source for Intake {
     }
 }
 
+#[async_trait]
 impl Webhook for Intake {
     fn verify(&self, delivery: &Delivery) -> Result<(), Refused> {
         self.standard.verify(delivery)
@@ -122,44 +130,76 @@ impl Webhook for Intake {
     }
 
     fn decode(&self, delivery: &Delivery) -> Result<Decoded> {
+        match self.said(delivery)? {
+            Some(said) => Ok(Decoded { stream: STREAM.into(), events: vec![rows(&said.row)?], ..Decoded::default() }),
+            None => Ok(Decoded::default()),
+        }
+    }
+
+    /// A sender tells what has changed, in any order and again: what is left open stays as it is, and what is older than
+    /// what is known changes nothing.
+    async fn complete(&self, told: &mut [(Delivery, Decoded)]) -> Result<()> {
+        let mut events = Vec::new();
+        for (place, (delivery, _)) in told.iter().enumerate() {
+            events.extend(self.said(delivery)?.map(|said| (place, said)));
+        }
+        let ids: BTreeSet<String> = events.iter().map(|(_, said)| said.id.clone()).collect();
+        let ids: Vec<String> = ids.into_iter().collect();
+        let stored = self.tables.reservations(&self.connection, &ids).await?;
+        let mut known: BTreeMap<String, Known> = stored.into_iter().map(|(id, stored)| (id, stored.into())).collect();
+        events.sort_by_key(|(_, said)| said.order());
+        for (place, said) in events {
+            let decoded = &mut told[place].1;
+            let (row, aside) = said.onto(&mut known);
+            decoded.events = vec![rows(&row)?];
+            decoded.events.extend(said.unreadable(&self.connection).map(Event::Reject));
+            decoded.aside = aside;
+        }
+        Ok(())
+    }
+}
+
+impl Intake {
+    /// What a delivery itself says; nothing if its event is unknown.
+    fn said(&self, delivery: &Delivery) -> Result<Option<Said>> {
         let Ok(Identity { event, .. }) = self.identify(delivery) else {
             return Err(Fault::user("the body is not a booking"));
         };
         if !EVENTS.contains(&&*event) {
-            return Ok(Decoded::default());
+            return Ok(None);
         }
         let object = parse(&delivery.body).map_err(Fault::user)?;
-        let mut table = Table::of(DATASET)?;
-        table.add();
-        let mut set = |column: &str, value: Option<String>| -> Result<()> {
-            if let Some(value) = value {
-                table.put(table.column(column)?, &value);
-            }
-            Ok(())
-        };
+        let id = booking_id(&object).map_err(Fault::user)?;
         let value = |field: &str| object.get(field).and_then(|v| cell(v)).filter(|v| !v.trim().is_empty());
-        set("connection", Some(self.connection.clone()))?;
-        set("connector", Some(Self::NAME.to_owned()))?;
-        set("reservation_id", Some(booking_id(&object).map_err(Fault::user)?))?;
-        set("segment", Some("0".to_owned()))?;
-        set("identity", Some("strong".to_owned()))?;
-        for (column, field) in FIELDS {
-            set(column, value(field))?;
-        }
+        let mut row = Row::from([
+            ("connection", self.connection.clone()),
+            ("connector", Self::NAME.to_owned()),
+            ("reservation_id", id.clone()),
+            ("segment", "0".to_owned()),
+            ("identity", "strong".to_owned()),
+        ]);
+        row.extend(FIELDS.into_iter().filter_map(|(column, field)| Some((column, value(field)?))));
         let status = (event == "booking-cancelled").then(|| "cancelled".to_owned());
-        set("status", value("booking_status").or(status))?;
+        row.extend(value("booking_status").or(status).map(|status| ("status", status)));
         let stay = match &*event {
             "guest-checked-in" => Some("checked_in"),
             "guest-checked-out" => Some("checked_out"),
             _ => None,
         };
-        set("stay_status", stay.map(str::to_owned))?;
-        let sent = Standard::sent_at(delivery).unwrap_or(delivery.received_at);
-        let sent = sent.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-        set("updated_at", value("updated_at").or(Some(sent)))?;
-        let rows = Event::Rows { dataset: DATASET.into(), batch: table.finish()? };
-        Ok(Decoded { stream: STREAM.into(), events: vec![rows], ..Decoded::default() })
+        row.extend(stay.map(|stay| ("stay_status", stay.to_owned())));
+        let sent = Standard::sent_at(delivery).unwrap_or(delivery.received_at).min(delivery.received_at);
+        Ok(Some(Said::new(id, event == "booking-created", row, value("updated_at"), sent, delivery.received_at)))
     }
+}
+
+/// A row of the wire table.
+fn rows(row: &Row) -> Result<Event> {
+    let mut table = Table::of(DATASET)?;
+    table.add();
+    for (column, value) in row {
+        table.put(table.column(column)?, value);
+    }
+    Ok(Event::Rows { dataset: DATASET.into(), batch: table.finish()? })
 }
 
 /// Columns that are a field of the body as it is written.
@@ -199,13 +239,19 @@ fn booking_id(object: &Object<'_>) -> Result<String, &'static str> {
 mod tests {
     use arrow::array::{Array, AsArray};
     use bytes::Bytes;
+    use catalog::standing::NoTables;
     use chrono::{DateTime, Utc};
     use http::HeaderMap;
 
     use super::*;
 
     fn intake() -> Intake {
-        Intake { secrets: secrets(), standard: Standard::new(secrets()), connection: "site".to_owned() }
+        Intake {
+            secrets: secrets(),
+            standard: Standard::new(secrets()),
+            connection: "site".to_owned(),
+            tables: Arc::new(NoTables),
+        }
     }
 
     fn delivery(event: &str, body: &str) -> Delivery {
@@ -213,7 +259,7 @@ mod tests {
         headers.insert(EVENT_HEADER, event.parse().unwrap());
         headers.insert("webhook-id", "msg_1".parse().unwrap());
         headers.insert("webhook-timestamp", "1780000000".parse().unwrap());
-        Delivery { headers, body: Bytes::copy_from_slice(body.as_bytes()), received_at: DateTime::<Utc>::MIN_UTC }
+        Delivery { headers, body: Bytes::copy_from_slice(body.as_bytes()), received_at: DateTime::<Utc>::MAX_UTC }
     }
 
     fn row(event: &str, body: &str) -> HashMap<String, String> {

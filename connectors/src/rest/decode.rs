@@ -8,8 +8,12 @@ use arrow::compute::filter;
 use arrow::datatypes::SchemaRef;
 use catalog::{Dataset, Reject, RejectKind, Result};
 
+use serde_json::json;
+use serde_json::value::RawValue;
+
 use super::json::{Bad, DEPTH, Scan, Value};
 use super::values::{Cells, Format, instant, int};
+use crate::rows::Object;
 
 /// Field names that are remembered of a page; further unknown ones are counted together.
 const NAMES: usize = 256;
@@ -177,6 +181,24 @@ struct Rows<'s> {
     twice: u64,
     mark: Option<i64>,
     last: Option<String>,
+}
+
+/// A value with every digit that was sent: a number that JSON's usual types cannot hold is kept as text.
+fn exact(raw: &str) -> serde_json::Value {
+    let read = |raw: &str| serde_json::from_str::<serde_json::Value>(raw).unwrap_or_default();
+    match raw.as_bytes().first() {
+        Some(b'{') => serde_json::from_str::<Object<'_>>(raw).map_or_else(
+            |_| read(raw),
+            |object| object.into_iter().map(|(key, value)| (key, exact(value.get()))).collect(),
+        ),
+        Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(raw)
+            .map_or_else(|_| read(raw), |list| list.into_iter().map(|value| exact(value.get())).collect()),
+        Some(b'-' | b'0'..=b'9') => {
+            let number = read(raw);
+            if number.as_number().is_some_and(|n| n.to_string() == raw) { number } else { raw.into() }
+        }
+        _ => read(raw),
+    }
 }
 
 impl Shape {
@@ -355,13 +377,21 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// What columns read of a record, and nothing else of it: a field that nobody asked for is not kept here either.
+    /// What columns read of a record, and nothing else of it: a field that nobody asked for is not kept here either. Of what
+    /// is no object, a single value is kept: there is nothing else to know it by.
     fn payload(&self, raw: &str) -> serde_json::Value {
-        let record: serde_json::Value = serde_json::from_str(raw).unwrap_or_default();
+        if raw.starts_with('[') {
+            return json!({});
+        }
+        let Ok(record) = serde_json::from_str::<Object<'_>>(raw) else { return json!({ "record": exact(raw) }) };
         let columns = self.shape.dataset.columns.iter().zip(&self.shape.fields);
         let kept = columns.filter_map(|(column, field)| {
-            let found = field.as_ref()?.path.iter().try_fold(&record, |at, key| at.get(key))?;
-            Some((column.name.clone(), found.clone()))
+            let (last, way) = field.as_ref()?.path.split_last()?;
+            let mut at = record.clone();
+            for key in way {
+                at = serde_json::from_str(at.get(key)?.get()).ok()?;
+            }
+            Some((column.name.clone(), exact(at.get(last)?.get())))
         });
         serde_json::Value::Object(kept.collect())
     }

@@ -13,6 +13,7 @@ use catalog::{Fault, Result, Retry};
 use chrono::TimeDelta;
 use connectors::webhook::{Decoded, Delivery};
 use connectors::{Event, Read};
+use futures::FutureExt;
 use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -168,6 +169,8 @@ enum Ended {
 struct Said {
     /// The deliveries' numbers, each with its tries so far.
     ids: Vec<(i64, i32)>,
+    /// Those of which nothing is loaded, and why.
+    asides: Vec<(i64, String)>,
     objects: Vec<String>,
     events: Vec<Event>,
 }
@@ -189,7 +192,7 @@ impl Batch<'_> {
             let ids: Vec<_> = claim.deliveries.iter().map(|d| (d.kept.id, d.kept.attempts)).collect();
             return self.failed(&ids, &fault).await;
         };
-        let mut streams: BTreeMap<String, Said> = BTreeMap::new();
+        let (mut keeping, mut told) = (Vec::new(), Vec::new());
         for Whole { kept, headers, body } in claim.deliveries {
             let delivery = Delivery { headers: headers_of(&headers), body: body.into(), received_at: kept.received_at };
             let decoded = catch_unwind(AssertUnwindSafe(|| webhook.decode(&delivery)))
@@ -197,22 +200,33 @@ impl Batch<'_> {
             match decoded {
                 Err(fault) => self.settle(&[kept.id], State::Failed, None, Some(&fault.chain())).await?,
                 Ok(Decoded { revoked: true, .. }) => self.revoke(kept.id).await?,
-                Ok(said) if said.objects.is_empty() && said.events.is_empty() => {
-                    let reason = match said.aside {
-                        Some(aside) => format!("`{}` is left alone: {aside}", kept.event),
-                        None => format!("`{}` says nothing that is loaded", kept.event),
-                    };
-                    self.settle(&[kept.id], State::Ignored, None, Some(&reason)).await?;
-                }
                 Ok(said) => {
-                    let stream = streams.entry(said.stream.into_owned()).or_default();
-                    stream.ids.push((kept.id, kept.attempts));
-                    stream.events.extend(said.events);
-                    for object in said.objects {
-                        if !stream.objects.contains(&object) {
-                            stream.objects.push(object);
-                        }
-                    }
+                    keeping.push(kept);
+                    told.push((delivery, said));
+                }
+            }
+        }
+        let completed = AssertUnwindSafe(webhook.complete(&mut told)).catch_unwind().await;
+        if let Err(fault) = completed.unwrap_or_else(|_| Err(Fault::us("the connector panicked over these deliveries")))
+        {
+            let ids: Vec<_> = keeping.iter().map(|kept| (kept.id, kept.attempts)).collect();
+            return self.failed(&ids, &fault).await;
+        }
+        let mut streams: BTreeMap<String, Said> = BTreeMap::new();
+        for (kept, (_, said)) in keeping.into_iter().zip(told) {
+            let aside = said.aside.map(|aside| format!("`{}` is left alone: {aside}", kept.event));
+            if said.objects.is_empty() && said.events.is_empty() {
+                let reason = aside.unwrap_or_else(|| format!("`{}` says nothing that is loaded", kept.event));
+                self.settle(&[kept.id], State::Ignored, None, Some(&reason)).await?;
+                continue;
+            }
+            let stream = streams.entry(said.stream.into_owned()).or_default();
+            stream.ids.push((kept.id, kept.attempts));
+            stream.asides.extend(aside.map(|aside| (kept.id, aside)));
+            stream.events.extend(said.events);
+            for object in said.objects {
+                if !stream.objects.contains(&object) {
+                    stream.objects.push(object);
                 }
             }
         }
@@ -234,8 +248,7 @@ impl Batch<'_> {
         claim: Uuid,
         stop: &CancellationToken,
     ) -> Result<Ended> {
-        let Said { ids, objects, events } = said;
-        let numbers: Vec<i64> = ids.iter().map(|(id, _)| *id).collect();
+        let Said { ids, asides, objects, events } = said;
         let plan = open.plans.iter().find(|p| stream.is_empty() || p.spec.source.stream == stream);
         let Some(plan) = plan else {
             let fault = Fault::user(format!("no pipeline file reads stream `{stream}` of `{}`", self.connection));
@@ -257,14 +270,14 @@ impl Batch<'_> {
         job.source = Box::new(Told::new(job.source, events));
         // The run may have ended well in a process that died before it could say so here.
         if let Some(run) = runs::ended_well(&self.database.pool, &job.pipeline, &request_json(&job)).await? {
-            self.settle(&numbers, State::Processed, Some(run), None).await?;
+            self.processed(&ids, &asides, run).await?;
             self.forget(&guests).await;
             return Ok(Ended::Well);
         }
         match run(&self.app.world(Some(self.database)), job, stop).await {
             Ok(summary) if summary.status == Status::Stopped => Ok(Ended::Stopped),
             Ok(summary) if summary.failed_scopes.is_empty() => {
-                self.settle(&numbers, State::Processed, Some(summary.run), None).await?;
+                self.processed(&ids, &asides, summary.run).await?;
                 self.forget(&guests).await;
                 Ok(Ended::Well)
             }
@@ -274,6 +287,16 @@ impl Batch<'_> {
             }
             Err(fault) => self.failed(&ids, &fault).await,
         }
+    }
+
+    /// Ends deliveries that a run has loaded.
+    async fn processed(&self, ids: &[(i64, i32)], asides: &[(i64, String)], run: Uuid) -> Result<()> {
+        // What is ended keeps its reason.
+        for (id, aside) in asides {
+            self.settle(&[*id], State::Processed, Some(run), Some(aside)).await?;
+        }
+        let all: Vec<i64> = ids.iter().map(|(id, _)| *id).collect();
+        self.settle(&all, State::Processed, Some(run), None).await
     }
 
     /// Removes what was told of those among these guests whom the vendor does not know any more. Behind the books of the

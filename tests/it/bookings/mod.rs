@@ -509,6 +509,53 @@ async fn what_is_not_mapped_waits_and_loads_by_itself() {
     assert_eq!(status, "completed");
 }
 
+/// Systems of one's own send bookings and describe no listings: what they name is the property of that name, whoever told of
+/// it, before or behind; where there is none, it waits. A listing of a vendor is never taken for a property.
+#[tokio::test]
+async fn own_systems_call_a_property_by_its_name() {
+    let house = House::new(start()).await;
+    let dates = ("2026-06-10", "2026-06-12");
+    let own = |id: &str, listing: &str| vec![vec![reservation("intake", id, listing, dates, json!({}))]];
+    let places = async || -> Vec<(String, Option<String>, Option<String>)> {
+        sqlx::query_as("select listing_id, property_id, basis from core.listings where connector is null order by 1")
+            .fetch_all(house.pool())
+            .await
+            .unwrap()
+    };
+    let place = |listing: &str, basis: Option<&str>| {
+        (listing.to_owned(), basis.map(|_| listing.to_owned()), basis.map(str::to_owned))
+    };
+    house.hear("guesty", vec![vec![described("guesty", "L1", "P-0001")]]).await;
+    house.hear("intake", own("A", "P-0001")).await;
+    house.hear("intake", own("B", "P-0002")).await;
+    house.hear("hostaway", vec![vec![reservation("hostaway", "C", "P-0003", dates, json!({}))]]).await;
+    let property = Some("property");
+    assert_eq!(places().await, [place("P-0001", property), place("P-0002", None), place("P-0003", None)]);
+    // Two listings are described: one makes the name known that was waited for.
+    house.hear("guesty", vec![vec![described("guesty", "L2", "P-0002"), described("guesty", "L3", "P-0003")]]).await;
+    assert_eq!(places().await, [place("P-0001", property), place("P-0002", property), place("P-0003", None)]);
+    let days: i64 = sqlx::query_scalar(
+        "select count(*) from core.calendar_days where property_id in ('P-0001', 'P-0002') and state = 'booked'",
+    )
+    .fetch_one(house.pool())
+    .await
+    .unwrap();
+    assert_eq!(days, 4);
+    // What was loaded as a property counts too, and a person's word more than a name.
+    sqlx::raw_sql(
+        "insert into core.properties (property_id, name) values ('P-0004', 'x'); \
+         insert into sync.listing_map (connection, listing_id, property_id) values ('intake', 'P-0005', 'P-0001')",
+    )
+    .execute(house.pool())
+    .await
+    .unwrap();
+    house.hear("intake", own("D", "P-0004")).await;
+    house.hear("intake", own("E", "P-0005")).await;
+    let found = places().await;
+    assert_eq!(found[3], place("P-0004", property));
+    assert_eq!(found[4].1.as_deref(), Some("P-0001"));
+}
+
 /// A sink of versioned rows: an older version never replaces a newer one, in whatever slices they come.
 #[tokio::test]
 async fn an_older_version_never_replaces_a_newer_one() {
@@ -527,8 +574,17 @@ async fn an_older_version_never_replaces_a_newer_one() {
     let memory = Handle::default();
     for _ in 0..12 {
         let mut rows = Vec::new();
+        let mut unsound = 0;
         for _ in 0..dice.random_range(1..4) {
             let (minute, night) = (dice.random_range(0..30), dice.random_range(1..28));
+            // One that is refused takes nobody with it.
+            if newest > (0, 0) && dice.random_range(0..3) == 0 {
+                let (dataset, mut row) = version(minute, night);
+                row["check_out"] = row["check_in"].clone();
+                rows.push((dataset, row));
+                unsound += 1;
+                continue;
+            }
             if minute > newest.0 || (minute == newest.0 && newest.0 > 0) || newest == (0, 0) {
                 newest = (minute, night);
             }
@@ -538,7 +594,8 @@ async fn an_older_version_never_replaces_a_newer_one() {
             Box::new(MemorySink::new(memory.clone())),
             Box::new(PostgresSink::new(house.db.pool.clone(), Options::default())),
         ];
-        run(&house.world(), job("guesty", vec![rows], sinks), &CancellationToken::new()).await.unwrap();
+        let summary = run(&house.world(), job("guesty", vec![rows], sinks), &CancellationToken::new()).await.unwrap();
+        assert_eq!(summary.rejected_rows, unsound);
         let wanted = format!("2026-07-{:02}", newest.1);
         assert_eq!(house.rows("source_bookings").await[0]["check_in"], wanted.as_str());
         assert_eq!(table(&memory, "source_bookings")[0]["check_in"], wanted.as_str());

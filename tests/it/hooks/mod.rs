@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the functions below are parts of tests")]
 
+mod intake;
 mod refused;
 
 use std::collections::BTreeMap;
@@ -441,6 +442,20 @@ async fn unsound_bookings_are_taken_and_explained() {
         ("dateless", json!({ "check_in": "soon" }), "row", "its dates cannot be read: `soon`"),
         ("placeless", json!({ "property_id": null }), "row", "it names no listing"),
         ("coinless", json!({ "currency": null }), "value", "an amount without a currency"),
+        ("foreign", json!({ "currency": "ZZZZ" }), "value", "`ZZZZ` is no currency, so the amount is left unknown"),
+        ("huge", json!({ "total_amount": 99_999_999_999_999_u64 }), "value", "`99999999999999` is too large"),
+        (
+            "kuwaiti",
+            json!({ "total_amount": "12.345", "currency": "KWD" }),
+            "value",
+            "total amount `12.345` has more than two decimal places, so it is rounded",
+        ),
+        (
+            "japanese",
+            json!({ "total_amount": 1500.5, "currency": "JPY" }),
+            "value",
+            "total amount `1500.5` has decimal places, which its currency has not, so it is rounded",
+        ),
         ("strange", json!({ "booking_status": "besotted" }), "value", "the status `besotted` is not known"),
         ("unreachable", json!({ "guest_email": "no address" }), "value", "the e-mail is not an address"),
     ];
@@ -458,7 +473,7 @@ async fn unsound_bookings_are_taken_and_explained() {
         assert!(found.contains(reason) && found.contains(kind), "{id}: {found}");
     }
     let waiting = "select reservations::text from serving.unmapped_listings where listing_id = 'P-1'".to_owned();
-    assert_eq!(coast.text(waiting.clone()).await.as_deref(), Some("3"), "what is left of them waits for its property");
+    assert_eq!(coast.text(waiting.clone()).await.as_deref(), Some("7"), "what is left of them waits for its property");
     assert_eq!(coast.text("select booking_id from core.bookings".to_owned()).await, None);
     sqlx::raw_sql(
         "insert into sync.listing_map (connection, listing_id, property_id) values ('intake', 'P-1', 'P-1'); \
@@ -470,7 +485,7 @@ async fn unsound_bookings_are_taken_and_explained() {
     coast.settle().await;
     assert_eq!(coast.text(waiting).await, None);
     let loaded = "select string_agg(source_booking_id, ' ' order by source_booking_id) from core.bookings".to_owned();
-    assert_eq!(coast.text(loaded).await.as_deref(), Some("coinless strange unreachable"));
+    assert_eq!(coast.text(loaded).await.as_deref(), Some("coinless foreign huge japanese kuwaiti strange unreachable"));
 }
 
 /// A guest whom the vendor has deleted, whether it says so or only does not know them any more: nothing is left of them,

@@ -25,9 +25,21 @@ with told as (
   from slice s
   cross join channel_reservations r
   where coalesce(snake(r.presence), 'there') <> 'gone'
+), weighed as (
+  select *,
+    case
+      when listing is null then 'it names no listing'
+      when first_night is null or last_day is null then
+        concat('its dates cannot be read: `', coalesce(check_in, ''), '` to `', coalesce(check_out, ''), '`')
+      when last_day <= first_night then concat('its dates run backwards: ', check_in, ' to ', check_out)
+      when cast(last_day as int) - cast(first_night as int) > 1100 then concat('it is longer than three years: ', check_in, ' to ', check_out)
+    end as reject
+  from told
 ), newest as (
-  select * from told
-  qualify row_number() over (partition by connection, reservation_id, place order by version desc, _row desc) = 1
+  -- An unsound version is refused and takes nothing with it: the newest of the sound ones is loaded.
+  select * from weighed
+  qualify reject is not null
+    or row_number() over (partition by connection, reservation_id, place order by reject is not null, version desc, _row desc) = 1
 ), judged as (
   select *,
     case
@@ -85,7 +97,9 @@ with told as (
       when said in ('confirmed', 'checked_in') and sw = 'checked_out' then 'completed'
       else said
     end as standing,
-    case when guest_total is not null then 'guest_total' when money(host_payout) is not null then 'host_payout' else 'unknown' end as meant
+    case when guest_total is not null then 'guest_total' when money(host_payout) is not null then 'host_payout' else 'unknown' end as meant,
+    -- Where the amounts are not kept, their digits do not matter.
+    case when has_currency then case when exponent = 0 then 'whole amount' else 'amount' end else 'number' end as digits
   from judged
 )
 select
@@ -116,17 +130,19 @@ select
   instant_lenient(booked_at) as booked_at, instant_lenient(created_at) as source_created_at,
   instant_lenient(updated_at) as source_updated_at, instant_lenient(cancelled_at) as cancelled_at,
   snake(cancelled_by) as cancelled_by,
-  case
-    when listing is null then 'it names no listing'
-    when first_night is null or last_day is null then
-      concat('its dates cannot be read: `', coalesce(check_in, ''), '` to `', coalesce(check_out, ''), '`')
-    when last_day <= first_night then concat('its dates run backwards: ', check_in, ' to ', check_out)
-    when cast(last_day as int) - cast(first_night as int) > 1100 then concat('it is longer than three years: ', check_in, ' to ', check_out)
-  end as reject,
+  reject,
   nullif(concat_ws('; ',
     case when said = 'unknown' and kind = 'stay' then concat('the status `', coalesce(status, ''), '` is not known, so its nights are held') end,
-    case when has_amount and not coalesce(has_currency, false) then 'it has an amount without a currency, so the amount is left unknown' end,
-    issue('total amount', 'number', total_amount), issue('host payout', 'number', host_payout),
+    case
+      when not has_amount or has_currency then null
+      when iso is null then 'it has an amount without a currency, so the amount is left unknown'
+      else concat('`', substr(iso, 1, 20), '` is no currency, so the amount is left unknown')
+    end,
+    issue('total amount', digits, total_amount), issue('host payout', digits, host_payout),
+    issue('amount without taxes', digits, subtotal_amount), issue('tax', digits, tax_amount),
+    issue('paid amount', digits, paid_amount), issue('open amount', digits, balance_amount),
+    case when clean(updated_at) is not null and instant_lenient(updated_at) is null
+      then concat('the time of its change `', substr(updated_at, 1, 60), '` cannot be read, so it counts as of now') end,
     case when clean(guest_email) is not null and email is null then 'the e-mail is not an address, so it is left unknown' end,
     case when clean(guest_phone) is not null and phone_e164(guest_phone, region) is null
       then 'the phone is not a number that could be dialled, so it is left unknown' end,

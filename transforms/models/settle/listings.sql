@@ -1,13 +1,14 @@
 -- model: listings
 -- layer: settle
 -- about: One listing of a connection and the property behind it.
--- inputs: source_listings, source_removals, source_bookings, former_listings, listing_map
+-- inputs: source_listings, source_removals, source_bookings, former_listings, listing_map, named_listings
 -- key: connection, listing_id
 -- check: (property_id is null) = (basis is null)
 --
 -- What a person mapped comes first, then what the settings say; then another listing with the same number on a platform,
 -- if that is tied; then the listing is a property of its own. Listings that share a number are one property: the one of
--- the manager among them, before calendars. A listing that is only mentioned by reservations stays without a property.
+-- the manager among them, before calendars. A listing that is only mentioned by reservations stays without a property,
+-- except that own systems, which send bookings and describe nothing, may call a property by its name.
 with mentioned as (
   select connection, listing_id from source_listings
   union
@@ -35,16 +36,26 @@ with mentioned as (
   from numbers a
   join numbers b on b.number = a.number
   group by a.at, a.id
+), placed as (
+  select
+    t.at as connection, t.id as listing_id,
+    coalesce(t.tied, s.tied, case when t.connector is not null then substr(coalesce(s.first, t.ord), 2) end) as property_id,
+    case
+      when t.tie is not null then t.tie
+      when s.tied is not null or (t.connector is not null and s.first <> t.ord) then 'channel'
+      when t.connector is not null then 'own'
+    end as basis,
+    t.connector, t.parent_listing_id, t.name, t.nickname, t.time_zone, t.check_in_time, t.check_out_time, t.max_guests,
+    t.bedrooms, t.bathrooms, t.owner_id, t.channel_ids, t.active and not t.removed as active
+  from told t
+  left join shared s on s.at = t.at and s.id = t.id
+), properties as (
+  select property_id from placed where property_id is not null
+  union
+  select property_id from named_listings where property_id is not null
 )
-select
-  t.at as connection, t.id as listing_id,
-  coalesce(t.tied, s.tied, case when t.connector is not null then substr(coalesce(s.first, t.ord), 2) end) as property_id,
-  case
-    when t.tie is not null then t.tie
-    when s.tied is not null or (t.connector is not null and s.first <> t.ord) then 'channel'
-    when t.connector is not null then 'own'
-  end as basis,
-  t.connector, t.parent_listing_id, t.name, t.nickname, t.time_zone, t.check_in_time, t.check_out_time, t.max_guests,
-  t.bedrooms, t.bathrooms, t.owner_id, t.channel_ids, t.active and not t.removed as active
-from told t
-left join shared s on s.at = t.at and s.id = t.id
+select p.* except (property_id, basis), coalesce(p.property_id, k.property_id) as property_id,
+  coalesce(p.basis, case when k.property_id is not null then 'property' end) as basis
+from placed p
+left join named_listings n on n.connection = p.connection and n.listing_id = p.listing_id and p.property_id is null
+left join properties k on k.property_id = n.listing_id

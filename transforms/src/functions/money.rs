@@ -33,9 +33,11 @@ const LARGEST: i128 = 99_999_999_999_999;
 /// decimal place rounds half away from zero.
 pub fn money(text: &str) -> Option<i128> {
     let text = text.trim();
-    if let Some(hundredths) = plain(text.as_bytes()) {
-        return Some(hundredths);
-    }
+    plain(text.as_bytes()).or_else(|| read(text).map(|(hundredths, _)| hundredths))
+}
+
+/// The amount in hundredths, and its decimal places as they are written.
+fn read(text: &str) -> Option<(i128, &str)> {
     let (mut body, mut negative) = match text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
         Some(inner) => (inner.trim(), true),
         None => (text, false),
@@ -67,8 +69,8 @@ pub fn money(text: &str) -> Option<i128> {
             return None;
         }
     }
-    let hundredths = digits(body)?;
-    (hundredths <= LARGEST).then_some(if negative { -hundredths } else { hundredths })
+    let (hundredths, fraction) = digits(body)?;
+    (hundredths <= LARGEST).then_some((if negative { -hundredths } else { hundredths }, fraction))
 }
 
 /// The amount as most vendors write it, digits with at most two decimal places, without the care that others need.
@@ -104,7 +106,7 @@ fn without_currency(text: &str) -> Option<&str> {
     })
 }
 
-fn digits(text: &str) -> Option<i128> {
+fn digits(text: &str) -> Option<(i128, &str)> {
     if !text.starts_with(|c: char| c.is_ascii_digit() || c == '.' || c == ',')
         || !text.contains(|c: char| c.is_ascii_digit())
     {
@@ -142,29 +144,65 @@ fn digits(text: &str) -> Option<i128> {
     let units: i128 = if whole.is_empty() { 0 } else { whole.get(..).filter(|w| w.len() <= 20)?.parse().ok()? };
     let mut places = fraction.bytes().map(|b| i128::from(b - b'0')).chain(std::iter::repeat(0));
     let (tenths, hundredths, next) = (places.next()?, places.next()?, places.next()?);
-    Some(units * 100 + tenths * 10 + hundredths + i128::from(next >= 5))
+    Some((units * 100 + tenths * 10 + hundredths + i128::from(next >= 5), fraction))
 }
 
-/// `issue(label, kind, text)`: why a value that is there cannot be used, as a sentence for a person; null when it can,
-/// and when there is none. Kinds are `price` (0 and blank are no price, and no issue), `date` and `number`.
+/// Whether an amount that is kept with this many decimal places is another one than the text says. What arithmetic with
+/// floating point leaves behind, such as the end of `199.98999999999998`, is no part of an amount.
+fn rounds(text: &str, places: u32) -> bool {
+    let text = text.trim();
+    let fraction = match plain(text.as_bytes()) {
+        Some(_) => text.rsplit_once('.').map(|(_, fraction)| fraction),
+        None => read(text).map(|(_, fraction)| fraction),
+    };
+    let fraction = fraction.unwrap_or_default();
+    if fraction.is_empty() {
+        return false;
+    }
+    let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(7);
+    let millionths = (digits.fold(0_u64, |sum, digit| sum * 10 + u64::from(digit - b'0')) + 5) / 10;
+    !millionths.is_multiple_of(10_u64.pow(6 - places))
+}
+
+/// `issue(label, kind, text)`: what of a value that is there is not kept, and why, as a sentence for a person; null when
+/// all of it is, and when there is none. Kinds are `price` (0 and blank are no price, and no issue), `date`, `number`,
+/// `amount` (a number that is kept in hundredths) and `whole amount` (in a currency without hundredths).
 fn issues(args: &Args<'_>) -> Result<ArrayRef> {
     let [labels, kinds, values] = [0, 1, 2].map(|at| args.texts(at));
     let found = (0..args.rows).map(|row| {
         let value = values.at(row).and_then(clean)?;
         let (label, kind) = (labels.at(row)?, kinds.at(row)?);
-        let fault = match kind {
-            "date" => super::date_lenient(value).is_none().then_some("is not a date"),
-            "number" => money(value).is_none().then_some("is not a number"),
-            _ => match money(value) {
-                None => Some("is not an amount"),
-                Some(amount) if amount < 0 => Some("is negative"),
-                Some(_) => None,
+        let unknown = "so it is left unknown";
+        let no = |what: &'static str| if too_large(value) { "is too large" } else { what };
+        let (fault, therefore) = match kind {
+            "date" => (super::date_lenient(value).is_none().then_some("is not a date")?, unknown),
+            "number" | "amount" | "whole amount" => match money(value) {
+                None => (no("is not a number"), unknown),
+                Some(_) if kind == "amount" && rounds(value, 2) => {
+                    ("has more than two decimal places", "so it is rounded")
+                }
+                Some(_) if kind == "whole amount" && rounds(value, 0) => {
+                    ("has decimal places, which its currency has not", "so it is rounded")
+                }
+                Some(_) => return None,
             },
-        }?;
+            _ => match money(value) {
+                None => (no("is not an amount"), unknown),
+                Some(amount) if amount < 0 => ("is negative", unknown),
+                Some(_) => return None,
+            },
+        };
         let shown: String = value.chars().take(60).collect();
-        Some(format!("{label} `{shown}` {fault}, so it is left unknown"))
+        Some(format!("{label} `{shown}` {fault}, {therefore}"))
     });
     Ok(Arc::new(found.collect::<StringArray>()))
+}
+
+/// Whether an amount would be one if fewer digits stood before its decimal sign.
+fn too_large(text: &str) -> bool {
+    let whole = text.split(['.', ',']).next().unwrap_or_default();
+    let digits = whole.bytes().filter(u8::is_ascii_digit).count();
+    digits > 12 && whole.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'+')
 }
 
 #[cfg(test)]
@@ -204,10 +242,31 @@ mod tests {
             ["0", "00", "5.", "5.5", "5.05", "5.005", ".5", "1234.50", "999999999999.99", "1000000000000", "1.a", "a"]
         {
             if let Some(short) = plain(text.as_bytes()) {
-                assert_eq!(digits(text).filter(|d| *d <= LARGEST), Some(short), "{text}");
+                assert_eq!(digits(text).map(|(d, _)| d).filter(|d| *d <= LARGEST), Some(short), "{text}");
             }
         }
         assert_eq!(plain(b"1234.5"), Some(123_450));
+    }
+
+    #[test]
+    fn an_amount_is_rounded_if_its_last_digits_are_not_what_floating_point_left() {
+        for (text, places) in
+            [("12.345", 2), ("-$1,234.567", 2), ("0.001", 2), ("1500.5", 0), ("12,5", 0), ("1.999", 2)]
+        {
+            assert!(rounds(text, places), "{text}");
+        }
+        for (text, places) in [
+            ("12.34", 2),
+            ("12.340", 2),
+            ("199.98999999999998", 2),
+            ("0.30000000000000004", 2),
+            ("1,234", 2),
+            ("1500.00", 0),
+            ("1500", 0),
+            ("nothing", 0),
+        ] {
+            assert!(!rounds(text, places), "{text}");
+        }
     }
 
     #[test]
