@@ -29,8 +29,8 @@ pub struct Config {
     /// One calendar at an address, for a copy by address. In a pipeline file name it under `feeds`, by reference.
     #[serde(default)]
     pub url: Option<String>,
-    /// Whether addresses of calendars may be inside a private network: on this machine, behind the firewall. Whoever can set an address
-    /// could else have propflow fetch from there.
+    /// Whether addresses of calendars may be inside a private network: on this machine, behind the firewall. Whoever can set
+    /// an address could else have propflow fetch from there.
     #[serde(default)]
     pub allow_private: bool,
     /// The documents that VRBO sends. Nobody has checked this against VRBO itself.
