@@ -199,7 +199,7 @@ mod tests {
             card in any_card(),
             gaps in prop::collection::vec(prop_oneof![6 => Just(""), 1 => Just(" "), 1 => Just("-"), 1 => Just(" - "), 1 => Just("\u{a0}")], 19),
             before in "(|My card is |7 nights, |visa|room 12 |[a-zß #:]{0,8})",
-            after in "(|.| exp 04/27| 123|, door code 7788|[a-zß #:]{0,8})",
+            after in "(|\\.| exp 04/27| 123|, door code 7788|[a-zß #:]{0,8})",
         ) {
             let written: String = card.chars().zip(gaps).map(|(digit, gap)| format!("{gap}{digit}")).collect();
             let text = format!("{before}{written}{after}");
