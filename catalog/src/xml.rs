@@ -3,6 +3,10 @@
 //! For answers that fit into memory; feeds are read as streams. Entities other than the five of XML are not known, so a
 //! document cannot grow while it is read, and nesting is bounded.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use quick_xml::escape::{escape, resolve_predefined_entity, unescape};
 use quick_xml::events::{BytesStart, Event as Xml};
 use quick_xml::reader::Reader;
 
@@ -107,6 +111,82 @@ fn push(open: &mut [Node], text: &str) {
     }
 }
 
+/// A document written anew: without the elements and attributes whose local name `drops` names, with all inside of them,
+/// and with its texts and values as `text` gives them back, which is told in which element or attribute they stand. Comments and instructions go too. `None` when it is not whole
+/// and well-formed, or has a document type. It may be nested without end.
+pub fn without(
+    document: &str,
+    drops: impl Fn(&str) -> bool,
+    text: impl Fn(&str, &str) -> Option<String>,
+) -> Option<String> {
+    let mut reader = Reader::from_str(document);
+    reader.config_mut().expand_empty_elements = true;
+    let mut out = String::with_capacity(document.len());
+    // Pieces of one text are looked at together: a reference may stand amid it.
+    let mut said = String::new();
+    let mut open: Vec<String> = Vec::new();
+    let (mut dropped, mut seen, mut hollow) = (0_usize, false, false);
+    loop {
+        let event = reader.read_event().ok()?;
+        match &event {
+            Xml::Text(piece) => said.push_str(piece),
+            Xml::CData(piece) => said.push_str(piece),
+            Xml::GeneralRef(name) => match resolve_predefined_entity(name) {
+                Some(resolved) => said.push_str(resolved),
+                None => said.push(name.resolve_char_ref().ok().flatten()?),
+            },
+            _ if said.is_empty() => {}
+            _ => {
+                let said = std::mem::take(&mut said);
+                match open.last() {
+                    None if !said.trim().is_empty() => return None,
+                    Some(name) if dropped == 0 && !hollow => {
+                        out.push_str(&escape(text(name, &said).unwrap_or(said)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        match event {
+            Xml::Start(element) => {
+                let name = element.local_name().into_inner();
+                // The outermost element stays as a name: a document that is all secret is still that document.
+                let outermost = open.is_empty();
+                if outermost && std::mem::replace(&mut seen, true) {
+                    return None;
+                }
+                hollow |= outermost && drops(name);
+                if !outermost && (dropped > 0 || hollow || drops(name)) {
+                    dropped += 1;
+                    continue;
+                }
+                open.push(name.to_owned());
+                out.push('<');
+                out.push_str(element.name().into_inner());
+                for attribute in element.attributes() {
+                    let attribute = attribute.ok()?;
+                    let name = attribute.key.local_name().into_inner();
+                    if !hollow && !drops(name) {
+                        let value = unescape(&attribute.value).ok()?;
+                        let value = text(name, &value).map_or(value, Cow::Owned);
+                        _ = write!(out, " {}=\"{}\"", attribute.key.into_inner(), escape(&*value));
+                    }
+                }
+                out.push('>');
+            }
+            Xml::End(_) if dropped > 0 => dropped -= 1,
+            Xml::End(element) => {
+                open.pop()?;
+                _ = write!(out, "</{}>", element.name().into_inner());
+            }
+            Xml::Decl(said) => _ = write!(out, "<?{}?>", &*said),
+            Xml::DocType(_) => return None,
+            Xml::Eof => return (seen && open.is_empty() && dropped == 0).then_some(out),
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +198,37 @@ mod tests {
         assert_eq!(root.text_of("a").as_deref(), Some("a&<b>!"));
         assert_eq!(root.child("A").unwrap().attribute("B").as_deref(), Some("1"));
         assert_eq!(root.all("a").count(), 2);
+    }
+
+    #[test]
+    fn what_is_dropped_leaves_the_rest_as_it_was() {
+        let without = |document: &str| {
+            let short =
+                |name: &str, text: &str| (name != "id" && text.contains("4111")).then(|| text.replace("4111", "-"));
+            super::without(document, |name| name.starts_with("card"), short)
+        };
+        for (document, rest) in [
+            ("<a/>", Some("<a></a>")),
+            (
+                "<?xml version='1.0'?> <n:a xmlns:n='u' n:card='1' b='&lt;4111'>x &amp; y<n:card><a>1</a></n:card><b/></n:a>",
+                Some(r#"<?xml version='1.0'?><n:a xmlns:n="u" b="&lt;-">x &amp; y<b></b></n:a>"#),
+            ),
+            ("<a>4<!-- 4111 -->1<![CDATA[1<]]>&#49;<cards/>4111</a>", Some("<a>411&lt;1-</a>")),
+            ("<card n='1'>1<b>2</b></card>", Some("<card></card>")),
+            ("<a>41&#49;1<id x='4111'>4111</id></a>", Some("<a>-<id x=\"-\">4111</id></a>")),
+            ("<a>", None),
+            ("<a><card></a>", None),
+            ("<a/><b/>", None),
+            ("<card/>x", None),
+            ("x", None),
+            ("", None),
+            ("<a>&x;</a>", None),
+            ("<!DOCTYPE a><a/>", None),
+        ] {
+            assert_eq!(without(document).as_deref(), rest, "{document}");
+        }
+        let deep = format!("{}{}", "<a>".repeat(100_000), "</a>".repeat(100_000));
+        assert_eq!(without(&deep).as_deref(), Some(deep.as_str()));
     }
 
     #[test]

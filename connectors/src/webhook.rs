@@ -251,6 +251,32 @@ pub fn basic(delivery: &Delivery, user: &str, password: &SecretRef) -> Result<()
     if differs == 0 { Ok(()) } else { Err(unverified("user or password is wrong")) }
 }
 
+/// The same with the passwords of a receiver: one, or two while it is being replaced.
+///
+/// # Errors
+/// What was wrong with the last of them.
+pub fn any_basic<'a>(
+    delivery: &Delivery,
+    user: &str,
+    passwords: impl IntoIterator<Item = &'a SecretRef>,
+) -> Result<(), Refused> {
+    let mut verdict = Err(Refused::Unverified(Cow::Borrowed("this endpoint has no password")));
+    for password in passwords {
+        verdict = basic(delivery, user, password);
+        if verdict.is_ok() {
+            break;
+        }
+    }
+    verdict
+}
+
+/// Whether the element of a document holds means of payment: cards, tokens, bank accounts. It and all inside of it is
+/// neither read nor kept.
+pub fn is_payment(element: &str) -> bool {
+    let name = element.to_ascii_lowercase();
+    name.starts_with("payment") || name.contains("card") || name.contains("bankaccount")
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;

@@ -3,6 +3,7 @@
 //! What is personal is said by the catalog for stored datasets, and by the registry in [`places`] for everything else. See
 //! `docs/privacy.md`.
 
+pub mod cards;
 mod collect;
 mod erase;
 pub mod guests;
@@ -34,6 +35,7 @@ use crate::books::actor;
 use crate::cli::print;
 use crate::matching::replace;
 use crate::plan::Plan;
+use crate::run::SETTLE;
 
 /// What to do with one person's data.
 #[derive(Debug, Subcommand)]
@@ -165,7 +167,9 @@ pub async fn gdpr(app: &App, database: &Database, command: &Command, as_json: bo
     for other in &mut others {
         other.insert_str(0, "sink ");
     }
-    for name in ran(&database.pool).await?.iter().filter(|n| plans.iter().all(|p| &&p.spec.name != n)) {
+    // Settlings of their own are no pipeline: what they write is in the lakes of those that brought it.
+    let here = |name: &str| name == SETTLE || plans.iter().any(|p| p.spec.name == name);
+    for name in ran(&database.pool).await?.iter().filter(|name| !here(name)) {
         others.push(format!(
             "the lake of `{name}`, which has run but is not among the pipeline files here, if it has its own"
         ));

@@ -285,7 +285,10 @@ async fn slices(
         };
         match event {
             Event::Ahead(count) => world.observer.on(&Progress::Ahead(count)),
-            Event::Rows { dataset, batch } => pending.tables.entry(dataset.into_owned()).or_default().push(batch),
+            Event::Rows { dataset, batch } => {
+                let batch = crate::privacy::cards::left_out(&dataset, batch)?;
+                pending.tables.entry(dataset.into_owned()).or_default().push(batch);
+            }
             Event::Reject(reject) => pending.rejects.push(reject),
             Event::Note(note) => pending.notes.push(note),
             Event::Complete { column, scope, missing } => pending.complete.push((column, scope, missing)),

@@ -26,9 +26,10 @@ pub struct Options {
     /// Number of properties
     #[arg(long, default_value_t = 5)]
     properties: usize,
-    /// Units of each property
-    #[arg(long, default_value_t = 60)]
-    units: usize,
+    /// Units of each property, 60 without it; of a booking channel the stays of each listing when the world begins, 24
+    /// without it, of calendars 14
+    #[arg(long)]
+    units: Option<usize>,
     /// The same seed gives the same world
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -118,7 +119,7 @@ pub async fn simulate(options: Options, out: &mut dyn Write, stop: &Cancellation
     let shape = Shape {
         seed: options.seed,
         properties: options.properties,
-        units: options.units,
+        units: options.units.unwrap_or(UNITS),
         today: SystemClock.today(chrono_tz::UTC),
     };
     let simulator = Simulator::start(
@@ -152,7 +153,8 @@ pub async fn simulate(options: Options, out: &mut dyn Write, stop: &Cancellation
 
 /// Serves exported calendars until stopped.
 async fn simulate_calendars(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
-    let shape = stays::Shape { seed: options.seed, listings: options.properties, stays: 14, now: SystemClock.now() };
+    let stays = options.units.unwrap_or(CALENDAR_STAYS);
+    let shape = stays::Shape { seed: options.seed, listings: options.properties, stays, now: SystemClock.now() };
     let simulator = calendars::Simulator::start(
         stays::Shared::new(stays::Stays::new(shape)),
         calendars::Options {
@@ -163,6 +165,7 @@ async fn simulate_calendars(options: Options, out: &mut dyn Write, stop: &Cancel
     )
     .await?;
     print(out, format_args!("# simulated calendars of {} listings; their tokens are invented", options.properties))?;
+    print(out, format_args!("export AIRBNB_ALLOW_PRIVATE=true VRBO_ALLOW_PRIVATE=true"))?;
     for index in 0..options.properties {
         let (number, listing) = (index + 1, simulator.stays().lock().listings[index].clone());
         print(out, format_args!("# booking.com: {}", simulator.booking_url(index)))?;
@@ -183,14 +186,18 @@ async fn simulate_calendars(options: Options, out: &mut dyn Write, stop: &Cancel
     each_minute(simulator.stays(), options.changes, out, stop).await
 }
 
+/// Units of each property of a simulated ResMan.
+const UNITS: usize = 60;
 /// Stays of each listing of a simulated booking channel.
 const STAYS: usize = 24;
+/// Stays of each listing whose calendar is simulated.
+const CALENDAR_STAYS: usize = 14;
 
 /// Serves a simulated channel manager until stopped.
 async fn simulate_channel(options: Options, out: &mut dyn Write, stop: &CancellationToken) -> Result<End> {
     // Listings are spread over the managers and nobody in turn.
-    let shape =
-        stays::Shape { seed: options.seed, listings: options.properties * 4, stays: STAYS, now: SystemClock.now() };
+    let (listings, stays) = (options.properties * 4, options.units.unwrap_or(STAYS));
+    let shape = stays::Shape { seed: options.seed, listings, stays, now: SystemClock.now() };
     let shared = stays::Shared::new(stays::Stays::new(shape));
     let port = (options.port != 0).then_some(options.port);
     let latency = Duration::from_millis(options.latency_ms);
@@ -211,6 +218,9 @@ async fn simulate_channel(options: Options, out: &mut dyn Write, stop: &Cancella
     } else if let Vendor::Guesty = options.vendor {
         let settings = guesty::Options { port, windows: Some([15, 120, 5000]), ..guesty::Options::default() };
         let simulator = guesty::Simulator::start(shared.clone(), settings).await?;
+        if !latency.is_zero() {
+            simulator.misbehave(guesty::Rule::on("*", guesty::Misbehaviour::Slow(latency)));
+        }
         variables = vec![
             ("GUESTY_BASE_URL", simulator.base_url()),
             ("GUESTY_TOKEN_URL", simulator.token_url()),

@@ -103,23 +103,28 @@ impl Drop for Home {
     }
 }
 
-/// A simulated ResMan in a process of its own, and the environment that points the program at it.
-struct ResMan {
+/// A simulated vendor in a process of its own, and the environment that points the program at it.
+struct Simulated {
     child: Child,
     environment: Vec<(String, String)>,
 }
 
-impl ResMan {
-    fn start(arguments: &[&str]) -> Self {
+impl Simulated {
+    fn resman(arguments: &[&str]) -> Self {
+        Self::start("resman", 6, arguments)
+    }
+
+    /// One that prints so many lines of variables.
+    fn start(vendor: &str, variables: usize, arguments: &[&str]) -> Self {
         let mut command = Command::new(PROPFLOW);
-        command.args(["simulate", "resman"]).args(arguments).stdout(Stdio::piped()).stdin(Stdio::null());
+        command.args(["simulate", vendor]).args(arguments).stdout(Stdio::piped()).stdin(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut environment = Vec::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             if let Some((name, value)) = line.unwrap().strip_prefix("export ").and_then(|l| l.split_once('=')) {
                 environment.push((name.to_owned(), value.trim_matches('\'').to_owned()));
             }
-            if environment.len() == 6 {
+            if environment.len() == variables {
                 break;
             }
         }
@@ -133,11 +138,35 @@ impl ResMan {
     }
 }
 
-impl Drop for ResMan {
+impl Drop for Simulated {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[test]
+fn simulated_channels_keep_to_their_options() {
+    let get = |url: &str| {
+        let url = url::Url::parse(url).unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", url.port().unwrap())).unwrap();
+        let path = &url[url::Position::BeforePath..];
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nuser-agent: Mozilla/5.0\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let guesty = Simulated::start("guesty", 4, &["--properties", "1", "--latency-ms", "150"]);
+    let began = Instant::now();
+    assert!(get(&format!("{}/listings", guesty.environment[0].1)).starts_with("HTTP/1.1 401"));
+    assert!(began.elapsed() >= Duration::from_millis(150));
+    let events = ["1", "9"].map(|stays| {
+        let calendars = Simulated::start("calendars", 2, &["--properties", "1", "--units", stays]);
+        let (_, feed) = calendars.environment[1].1.split_once("AIRBNB_FEED_1='").unwrap();
+        get(feed).matches("BEGIN:VEVENT").count()
+    });
+    assert!(events[0] < events[1], "{events:?}");
 }
 
 #[test]
@@ -257,12 +286,16 @@ fn bad_feeds_are_refused_with_what_and_where() {
     home.fails(2, &["copy", "mits:good.xml", "parquet:/dev/null/lake"]);
     home.fails(2, &["copy", "mist:good.xml", "parquet:out/"]);
     home.fails(2, &["copy", "good.xml", "parquet:out/"]);
+    for calendar in ["missing.ics", "ftp://site.example/a.ics", "http://169.254.169.254/a.ics"] {
+        let told = home.fails(2, &["copy", &format!("ical:{calendar}"), "parquet:out/"]);
+        assert!(told.contains("Name a file") || told.contains("allow_private"), "{calendar}: {told}");
+    }
 }
 
 #[test]
 fn a_run_that_is_killed_goes_on_and_its_books_are_true() {
     let home = Home::new();
-    let vendor = ResMan::start(&["--properties", "4", "--units", "10", "--latency-ms", "15"]);
+    let vendor = Simulated::resman(&["--properties", "4", "--units", "10", "--latency-ms", "15"]);
     // The whole pull takes about a second; it is killed again and again, each time as soon as its first slice is in.
     let lake = home.path().join("lake");
     let mut child = vendor
@@ -369,7 +402,7 @@ fn a_copy_of_an_api_that_is_killed_fetches_at_most_two_pages_again() {
 #[test]
 fn a_vendor_that_refuses_or_is_away_has_its_exit_code_and_no_secret_is_shown() {
     let home = Home::new();
-    let vendor = ResMan::start(&["--properties", "1", "--units", "3"]);
+    let vendor = Simulated::resman(&["--properties", "1", "--units", "3"]);
     let output =
         vendor.command(&home, &["run", "resman_inventory"]).env("RESMAN_API_KEY", "hunter2-wrong").output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -384,7 +417,7 @@ fn a_vendor_that_refuses_or_is_away_has_its_exit_code_and_no_secret_is_shown() {
 #[test]
 fn ctrl_c_ends_the_slice_and_the_next_run_goes_on() {
     let home = Home::new();
-    let vendor = ResMan::start(&["--properties", "5", "--units", "5", "--latency-ms", "20"]);
+    let vendor = Simulated::resman(&["--properties", "5", "--units", "5", "--latency-ms", "20"]);
     let mut child = vendor
         .command(&home, &["run", "resman_inventory"])
         .stdout(Stdio::piped())

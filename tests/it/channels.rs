@@ -85,7 +85,7 @@ impl Coast {
             dir.path(),
             PIPELINES[1],
             "airbnb",
-            &json!({ "feeds": feeds, "limits": { "calls_per_sec": 100_000, "burst": 1000 } }),
+            &json!({ "feeds": feeds, "allow_private": true, "limits": { "calls_per_sec": 100_000, "burst": 1000 } }),
         );
         let clock = TestClock::at(now);
         let app = App {

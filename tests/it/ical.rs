@@ -119,7 +119,8 @@ impl Rig {
                 json!({ "listing": listing.to_string(), "property": format!("P-{listing:04}"), "url": url, "zone": zone })
             })
             .collect();
-        let settings = json!({ "feeds": feeds, "limits": serde_json::from_str::<Value>(LIMITS).unwrap() });
+        let settings =
+            json!({ "feeds": feeds, "allow_private": true, "limits": serde_json::from_str::<Value>(LIMITS).unwrap() });
         let clock = TestClock::at(now());
         let source = open(connector, &settings, &clock).await;
         Self { simulator, clock, source, cursor: None, table: BTreeMap::new(), dir, settings }
@@ -405,6 +406,17 @@ async fn a_feed_is_read_by_a_browser_with_the_right_token_only() {
     assert!(fault.chain().contains("a web page came where a calendar was expected"), "{}", fault.chain());
     assert!(!fault.chain().contains("s=0"));
 
+    // Without a word from whoever runs it, nothing inside the network is called.
+    let mut settings = rig.settings.clone();
+    settings["allow_private"] = false.into();
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"] {
+        secret(rig.dir.path(), "feed0", &rig.simulator.airbnb_url(0).replace("127.0.0.1", host));
+        let calls = rig.simulator.requests().len();
+        let fault = open("airbnb", &settings, &rig.clock).await.check().await.unwrap_err();
+        assert!(fault.chain().contains("inside a private network"), "{host}: {}", fault.chain());
+        assert_eq!(rig.simulator.requests().len(), calls, "{host}");
+    }
+
     secret(rig.dir.path(), "feed0", "not an address: s3cr3t");
     let env = Env::default();
     let fault = connectors::find("airbnb").unwrap().open(rig.settings.clone(), env).await.map(|_| ()).unwrap_err();
@@ -416,6 +428,7 @@ async fn settings_that_cannot_work_are_refused() {
     for (settings, reason) in [
         (json!({}), "needs `feeds`"),
         (json!({ "path": "a", "url": "https://a.example/" }), "not both"),
+        (json!({ "url": "ftp://a.example/" }), "must be an `http` or `https` address"),
         (json!({ "path": "a", "feeds": [{ "listing": "1", "path": "b" }] }), "needs `feeds`"),
         (json!({ "feeds": [{ "listing": "1" }] }), "exactly one of `url` and `path`"),
         (json!({ "feeds": [{ "listing": "1", "path": "a" }, { "listing": "1", "path": "b" }] }), "two feeds"),
@@ -430,7 +443,7 @@ async fn settings_that_cannot_work_are_refused() {
             "airbnb",
             json!({ "unverified": false, "api_key": "env:A", "api_secret": "env:A", "refresh_token": "env:A", "listings": [] }),
         ),
-        ("vrbo", json!({ "unverified": false, "password": "env:A" })),
+        ("vrbo", json!({ "unverified": false, "passwords": ["env:A"] })),
     ] {
         let fault = connectors::find(connector).unwrap().open(json!({ "partner": partner }), Env::default()).await;
         assert!(fault.map(|_| ()).unwrap_err().hint.unwrap().contains("unverified = true"));

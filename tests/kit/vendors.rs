@@ -302,6 +302,7 @@ async fn calendars(connector: &str, dir: TempDir) -> Vendor {
     }
     let mut settings = json!({
         "feeds": feeds,
+        "allow_private": true,
         "limits": { "calls_per_sec": 100_000, "burst": 1000, "backoff_ms": 1 },
     });
     if connector == "airbnb" {

@@ -30,7 +30,9 @@ impl PrivateAddress {
 impl From<PrivateAddress> for Fault {
     fn from(error: PrivateAddress) -> Self {
         Fault::user("the address is inside a private network, which is not called")
-            .hint("If the feed is meant to come from there, set `allow_private = true` beside its `url`.")
+            .hint(
+                "If the feed is meant to come from there, set `allow_private = true` in the settings of the connector.",
+            )
             .because(error)
     }
 }

@@ -15,7 +15,7 @@ use crate::authority::Authority;
 use crate::emit;
 use crate::http::Limits;
 use crate::ical::dialect::Dialect;
-use crate::ical::{self, Calendars, FeedConfig};
+use crate::ical::{self, Calendars, Calls, FeedConfig};
 use crate::source::{Event, Read, Request, Source, Stream};
 use crate::webhook::Webhook;
 
@@ -32,6 +32,10 @@ pub struct Config {
     /// One calendar at an address, for a copy by address. In a pipeline file name it under `feeds`, by reference.
     #[serde(default)]
     pub url: Option<String>,
+    /// Whether addresses of calendars may be inside a private network: on this machine, behind the firewall. Whoever can set
+    /// an address could else have propflow fetch from there.
+    #[serde(default)]
+    pub allow_private: bool,
     /// The partner API. Nobody has checked it against Airbnb itself.
     #[serde(default)]
     pub partner: Option<PartnerConfig>,
@@ -56,12 +60,23 @@ impl Component for Airbnb {
         "Airbnb: each listing's exported calendar; its partner API, unverified, for contract partners";
 
     async fn open(config: Config, env: Env) -> Result<Box<dyn Source>> {
-        let Config { feeds, path, url, partner, limits } = config;
+        let Config { feeds, path, url, allow_private, partner, limits } = config;
         let partner = partner.map(|partner| Partner::open(partner, &limits, &env)).transpose()?;
         let alone = partner.is_some() && feeds.is_empty() && path.is_none() && url.is_none();
         let calendars = match alone {
-            true => Calendars::open(Self::NAME, feeds, Some(Dialect::Airbnb), &limits, &env)?,
-            false => ical::open(Self::NAME, ical::Config { feeds, path, url, limits }, Some(Dialect::Airbnb), &env)?,
+            true => Calendars::open(
+                Self::NAME,
+                feeds,
+                Some(Dialect::Airbnb),
+                Calls { limits: &limits, allow_private },
+                &env,
+            )?,
+            false => ical::open(
+                Self::NAME,
+                ical::Config { feeds, path, url, allow_private, limits },
+                Some(Dialect::Airbnb),
+                &env,
+            )?,
         };
         Ok(Box::new(Self { calendars, partner }))
     }

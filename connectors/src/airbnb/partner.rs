@@ -24,7 +24,7 @@ use crate::http::{Cause, Client, Limits, Refusal, address};
 use crate::ical::{Listed, Position};
 use crate::rows::{Object, Table, cell, columns, field};
 use crate::source::{Event, Read, Request};
-use crate::webhook::{Decoded, Delivery, Identity, Refused, Webhook, basic, body_id};
+use crate::webhook::{Decoded, Delivery, Identity, Refused, Webhook, any_basic, body_id};
 
 /// The account of a contract partner.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -64,7 +64,10 @@ pub struct PartnerConfig {
     /// callbacks are not taken.
     #[serde(default = "callback_user")]
     pub callback_user: String,
-    /// The password, by reference.
+    /// The passwords that are taken, by reference: one, or two while it is being replaced. They should be long and random.
+    #[serde(default)]
+    pub callback_passwords: Vec<SecretRef>,
+    /// One password more, as a single one was written before `callback_passwords`.
     #[serde(default)]
     pub callback_password: Option<SecretRef>,
 }
@@ -162,9 +165,10 @@ impl Partner {
             lifetime: Some(LIFE),
         };
         let authority = Authority::new(app, client.clone(), env);
-        let callbacks = config.callback_password.clone().map(|password| Callbacks {
+        let passwords: Vec<_> = config.callback_passwords.iter().chain(&config.callback_password).cloned().collect();
+        let callbacks = (!passwords.is_empty()).then(|| Callbacks {
             user: config.callback_user.clone(),
-            password,
+            passwords,
             host_id: config.host_id.clone(),
         });
         Ok(Self {
@@ -542,7 +546,7 @@ fn clock(text: &str) -> (Option<&str>, Option<&str>) {
 #[derive(Debug)]
 struct Callbacks {
     user: String,
-    password: SecretRef,
+    passwords: Vec<SecretRef>,
     host_id: Option<String>,
 }
 
@@ -571,7 +575,7 @@ const RESERVATION_ACTIONS: [&str; 6] = [
 
 impl Webhook for Callbacks {
     fn verify(&self, delivery: &Delivery) -> Result<(), Refused> {
-        basic(delivery, &self.user, &self.password)
+        any_basic(delivery, &self.user, &self.passwords)
     }
 
     fn identify(&self, delivery: &Delivery) -> Result<Identity, Refused> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use catalog::slice::RejectKind;
-use catalog::{Clock, Cursor, Env, Fault, Reject, Result, SecretRef};
+use catalog::{Blame, Clock, Cursor, Env, Fault, Reject, Result, SecretRef};
 use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use http::{Method, StatusCode, header};
@@ -64,6 +64,18 @@ const USER_AGENT: &str = concat!("Mozilla/5.0 (compatible; propflow/", env!("CAR
 /// Feeds of one host that fail one after another before the host is left alone for this reading.
 const FAILURES_IN_A_ROW: u32 = 3;
 
+/// How feeds may be called.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Calls<'a> {
+    /// How each host may be called.
+    pub(crate) limits: &'a Limits,
+    /// Whether their addresses may be inside a private network.
+    pub(crate) allow_private: bool,
+}
+
+/// What to do about a calendar that is not where it is said to be.
+pub(super) const NAMED: &str = "Name a file that is there, or an address that begins with `https://` or `http://`.";
+
 /// Where one feed is.
 pub(crate) enum Place {
     File(PathBuf),
@@ -85,6 +97,8 @@ pub(crate) struct Calendars {
     connector: &'static str,
     connection: String,
     feeds: Vec<Live>,
+    /// Whether there is one feed only, named by itself: then a user's mistake about it ends the reading.
+    pub(super) alone: bool,
     clients: BTreeMap<String, Client>,
     clock: Arc<dyn Clock>,
 }
@@ -167,13 +181,14 @@ impl Calendars {
         connector: &'static str,
         feeds: Vec<FeedConfig>,
         dialect: Option<Dialect>,
-        limits: &Limits,
+        calls: Calls<'_>,
         env: &Env,
     ) -> Result<Self> {
         let mut all = Self {
             connector,
             connection: env.connection.clone(),
             feeds: Vec::new(),
+            alone: false,
             clients: BTreeMap::new(),
             clock: env.clock.clone(),
         };
@@ -205,7 +220,7 @@ impl Calendars {
                 zone: zone.transpose()?,
                 otherwise: feed.otherwise,
             };
-            all.add(key, feed.property, place, rules, limits, env)?;
+            all.add(key, feed.property, place, rules, calls, env)?;
         }
         Ok(all)
     }
@@ -217,15 +232,20 @@ impl Calendars {
         property: Option<String>,
         place: Place,
         rules: Rules,
-        limits: &Limits,
+        calls: Calls<'_>,
         env: &Env,
     ) -> Result<()> {
         if let Place::Address(url) = &place {
             let host = url.host_str().unwrap_or_default();
             if !self.clients.contains_key(host) {
+                let Calls { limits, allow_private } = calls;
                 let limits = Limits { max_body_bytes: limits.max_body_bytes.min(MAX_BYTES), ..limits.clone() };
-                let client = Client::new(&format!("{}/{host}", self.connector), env, limits)?.secret_paths();
-                self.clients.insert(host.to_owned(), client);
+                let account = format!("{}/{host}", self.connector);
+                let client = match allow_private {
+                    true => Client::new(&account, env, limits)?,
+                    false => Client::public_only(&account, env, limits)?,
+                };
+                self.clients.insert(host.to_owned(), client.secret_paths());
             }
         }
         let settings = format!("{rules:?} {property:?}");
@@ -294,6 +314,9 @@ impl Calendars {
                     if fault.is_retryable() {
                         *failing.entry(host).or_default() += 1;
                     }
+                    if self.alone && fault.blame == Blame::User {
+                        return Err(fault);
+                    }
                     let fault = fault.at(format!("feed `{}`", feed.key));
                     emit.event(Event::Failed { scope: feed.key.clone(), fault }).await?;
                 }
@@ -352,7 +375,8 @@ impl Calendars {
     async fn fetch(&self, feed: &Live, known: Option<&Kept>) -> Result<Answer> {
         let url = match &feed.place {
             Place::File(path) => {
-                let failed = |e| Fault::user(format!("the calendar `{}` cannot be read", path.display())).because(e);
+                let failed =
+                    |e| Fault::user(format!("the calendar `{}` cannot be read", path.display())).hint(NAMED).because(e);
                 let length = tokio::fs::metadata(path).await.map_err(failed)?.len();
                 if length > MAX_BYTES as u64 {
                     return Err(Fault::user(format!("`{}` is longer than {MAX_BYTES} bytes", path.display())));

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub use self::calendars::FeedConfig;
-use self::calendars::Place;
-pub(crate) use self::calendars::{Calendars, Listed, Position, stream};
+pub(crate) use self::calendars::{Calendars, Calls, Listed, Position, stream};
+use self::calendars::{NAMED, Place};
 use self::dialect::{Dialect, Kind};
 use self::feed::Rules;
 use crate::emit;
@@ -38,6 +38,10 @@ pub struct Config {
     /// One calendar at an address, for a copy by address. In a pipeline file name it under `feeds`, by reference.
     #[serde(default)]
     pub url: Option<String>,
+    /// Whether addresses may be inside a private network: on this machine, behind the firewall. Whoever can set an address
+    /// could else have propflow fetch from there.
+    #[serde(default)]
+    pub allow_private: bool,
     /// How each host may be called.
     #[serde(default)]
     pub limits: Limits,
@@ -69,7 +73,7 @@ impl Component for Ical {
 
 /// The settings for a file or an address alone.
 pub(crate) fn one_off(rest: &str) -> Option<Value> {
-    let remote = rest.starts_with("http://") || rest.starts_with("https://");
+    let remote = rest.contains("://");
     (!rest.is_empty()).then(|| if remote { json!({ "url": rest }) } else { json!({ "path": rest }) })
 }
 
@@ -82,7 +86,7 @@ pub(crate) fn open(connector: &'static str, config: Config, dialect: Option<Dial
             Some((name.unwrap_or_else(|| connector.to_owned()), Place::File(path)))
         }
         (None, Some(url)) => {
-            let url = address("url", &url)?;
+            let url = address("url", &url).map_err(|fault| fault.hint(NAMED))?;
             Some((listing_of(&url), Place::Address(url)))
         }
         (Some(_), Some(_)) => {
@@ -93,10 +97,12 @@ pub(crate) fn open(connector: &'static str, config: Config, dialect: Option<Dial
         return Err(Fault::user(format!("`{connector}` needs `feeds`, or else one of `path` and `url`"))
             .hint("Write `feeds = [{ listing = \"…\", url = \"env:…\" }]`, one for each listing."));
     }
-    let mut calendars = Calendars::open(connector, config.feeds, dialect, &config.limits, env)?;
+    let calls = Calls { limits: &config.limits, allow_private: config.allow_private };
+    let mut calendars = Calendars::open(connector, config.feeds, dialect, calls, env)?;
     if let Some((listing, place)) = single {
         let rules = Rules { listing: listing.clone(), scope: None, dialect, zone: None, otherwise: Kind::Blocked };
-        calendars.add(listing, None, place, rules, &config.limits, env)?;
+        calendars.add(listing, None, place, rules, calls, env)?;
+        calendars.alone = true;
     }
     Ok(calendars)
 }

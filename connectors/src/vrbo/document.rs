@@ -8,6 +8,7 @@ use quick_xml::events::{BytesStart, Event as Xml};
 
 use crate::rows::{Table, columns};
 use crate::source::Event;
+use crate::webhook::is_payment;
 
 /// The longest document that is read, in bytes.
 const MAX_BYTES: usize = 1 << 20;
@@ -34,12 +35,6 @@ struct Leaf {
 
 fn bad(message: &'static str) -> Fault {
     Fault::new(Blame::Remote, Retry::Never, message)
-}
-
-/// Whether an element holds means of payment: cards, tokens, bank accounts. It and all inside of it is passed over.
-fn is_payment(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.starts_with("payment") || name.contains("card") || name.contains("bankaccount")
 }
 
 /// Reads a document.

@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::emit;
 use crate::http::Limits;
 use crate::ical::dialect::Dialect;
-use crate::ical::{self, Calendars, FeedConfig};
+use crate::ical::{self, Calendars, Calls, FeedConfig};
 use crate::source::{Event, Request, Source, Stream};
-use crate::webhook::{Decoded, Delivery, Identity, Refused, Webhook, basic, body_id};
+use crate::webhook::{Decoded, Delivery, Identity, Refused, Webhook, any_basic, body_id};
 
 /// Which calendars to read, and whether VRBO's documents are taken.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -29,6 +29,10 @@ pub struct Config {
     /// One calendar at an address, for a copy by address. In a pipeline file name it under `feeds`, by reference.
     #[serde(default)]
     pub url: Option<String>,
+    /// Whether addresses of calendars may be inside a private network: on this machine, behind the firewall. Whoever can set
+    /// an address could else have propflow fetch from there.
+    #[serde(default)]
+    pub allow_private: bool,
     /// The documents that VRBO sends. Nobody has checked this against VRBO itself.
     #[serde(default)]
     pub partner: Option<PartnerConfig>,
@@ -46,8 +50,18 @@ pub struct PartnerConfig {
     /// The user that VRBO presents.
     #[serde(default = "user")]
     pub user: String,
-    /// Its password, by reference.
-    pub password: SecretRef,
+    /// The passwords that are taken, by reference: one, or two while it is being replaced. They should be long and random.
+    #[serde(default)]
+    pub passwords: Vec<SecretRef>,
+    /// One password more, as a single one was written before `passwords`.
+    #[serde(default)]
+    pub password: Option<SecretRef>,
+}
+
+impl PartnerConfig {
+    fn passwords(&self) -> impl Iterator<Item = &SecretRef> {
+        self.passwords.iter().chain(&self.password)
+    }
 }
 
 fn user() -> String {
@@ -69,15 +83,26 @@ impl Component for Vrbo {
     const ABOUT: &'static str = "VRBO and its sister sites: each listing's exported calendar; the documents of its partner integration, unverified";
 
     async fn open(config: Config, env: Env) -> Result<Box<dyn Source>> {
-        let Config { feeds, path, url, partner, limits } = config;
+        let Config { feeds, path, url, allow_private, partner, limits } = config;
         if partner.as_ref().is_some_and(|partner| !partner.unverified) {
             return Err(Fault::user("the partner documents of `vrbo` are off")
                 .hint("Set `unverified = true` if you know that nobody has checked them against VRBO itself."));
         }
+        if partner.as_ref().is_some_and(|partner| partner.passwords().next().is_none()) {
+            return Err(Fault::user("the partner documents of `vrbo` need a password")
+                .hint("Write `passwords = [\"env:VRBO_PARTNER_PASSWORD\"]` below `partner`."));
+        }
         let alone = partner.is_some() && feeds.is_empty() && path.is_none() && url.is_none();
         let calendars = match alone {
-            true => Calendars::open(Self::NAME, feeds, Some(Dialect::Vrbo), &limits, &env)?,
-            false => ical::open(Self::NAME, ical::Config { feeds, path, url, limits }, Some(Dialect::Vrbo), &env)?,
+            true => {
+                Calendars::open(Self::NAME, feeds, Some(Dialect::Vrbo), Calls { limits: &limits, allow_private }, &env)?
+            }
+            false => ical::open(
+                Self::NAME,
+                ical::Config { feeds, path, url, allow_private, limits },
+                Some(Dialect::Vrbo),
+                &env,
+            )?,
         };
         let receiver = partner.map(|config| Receiver { config, connection: env.connection.clone() });
         Ok(Box::new(Self { calendars, receiver }))
@@ -121,7 +146,7 @@ struct Receiver {
 
 impl Webhook for Receiver {
     fn verify(&self, delivery: &Delivery) -> Result<(), Refused> {
-        basic(delivery, &self.config.user, &self.config.password)
+        any_basic(delivery, &self.config.user, self.config.passwords())
     }
 
     fn identify(&self, delivery: &Delivery) -> Result<Identity, Refused> {

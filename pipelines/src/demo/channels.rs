@@ -14,7 +14,7 @@ use fixtures::guesty::Sending;
 use fixtures::mail::MailServer;
 use fixtures::stays::{Booking, Kind, Listing, Manager, Platform, Shape, Shared, Status, Stays};
 use fixtures::{calendars, guesty, hostaway, ownerrez};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::house::{House, until};
 use super::{Scene, ask};
@@ -24,6 +24,8 @@ use crate::wiring::{Wire, secret};
 
 /// Nights ahead that are compared.
 const AHEAD: usize = 120;
+/// Subjects of mails that are shown.
+const SUBJECTS: usize = 4;
 /// Stays of each listing when the world begins.
 const STAYS: usize = 10;
 /// The signing secrets of this demo, invented.
@@ -38,7 +40,8 @@ pub(super) struct Coast {
     guesty: guesty::Simulator,
     ownerrez: ownerrez::Simulator,
     hostaway: hostaway::Simulator,
-    airbnb: calendars::Simulator,
+    /// The calendars that Airbnb and VRBO export.
+    sites: calendars::Simulator,
     mail: MailServer,
 }
 
@@ -62,7 +65,7 @@ impl Coast {
             guesty: guesty::Simulator::start(stays.clone(), guesty::Options::default()).await?,
             ownerrez: ownerrez::Simulator::start(stays.clone(), ownerrez::Options::default()).await?,
             hostaway: hostaway::Simulator::start(stays.clone(), hostaway::Options::default()).await?,
-            airbnb: calendars::Simulator::start(stays.clone(), calendars::Options::default()).await?,
+            sites: calendars::Simulator::start(stays.clone(), calendars::Options::default()).await?,
             mail: MailServer::start().await?,
             stays,
         })
@@ -76,14 +79,18 @@ impl Coast {
             let ours = listings.iter().filter(|l| l.manager == by);
             ours.map(|l| (l.manager_id.clone(), l.property.clone())).collect()
         };
-        let feeds = (listings.iter().filter(|l| has_feed(l)))
-            .map(|l| {
-                let url = secret(dir, &format!("airbnb-{}", l.index), &self.airbnb.airbnb_url(l.index))?;
-                Ok(json!({ "listing": l.airbnb_id, "property": l.property, "zone": l.zone.name(), "url": url }))
-            })
+        let calendar = |site: &str, listing: &Listing, id: &str, url: &str| -> Result<Value> {
+            let url = secret(dir, &format!("{site}-{}", listing.index), url)?;
+            Ok(json!({ "listing": id, "property": listing.property, "zone": listing.zone.name(), "url": url }))
+        };
+        let airbnb = (listings.iter().filter(|l| has_feed(l)))
+            .map(|l| calendar("airbnb", l, &l.airbnb_id, &self.sites.airbnb_url(l.index)))
+            .collect::<Result<Vec<_>>>()?;
+        let vrbo = (listings.iter().filter(|l| l.manager == Manager::None))
+            .map(|l| calendar("vrbo", l, &l.vrbo_id, &self.sites.vrbo_url(l.index)))
             .collect::<Result<Vec<_>>>()?;
         let (owner, host) = (self.ownerrez.credentials(), self.hostaway.credentials());
-        Ok(vec![
+        let mut wires = vec![
             Wire {
                 connector: "guesty",
                 variables: vec![
@@ -132,13 +139,20 @@ impl Coast {
                     "limits": limits,
                 }),
             },
-            Wire { connector: "airbnb", variables: Vec::new(), settings: json!({ "feeds": feeds, "limits": limits }) },
             Wire {
                 connector: "intake",
                 variables: vec![("PROPFLOW_INTAKE_SECRET", WEBSITE_SECRET.to_owned())],
                 settings: json!({}),
             },
-        ])
+        ];
+        for (connector, feeds) in [("airbnb", airbnb), ("vrbo", vrbo)] {
+            // A coast may be so small that somebody manages all of it.
+            if !feeds.is_empty() {
+                let settings = json!({ "feeds": feeds, "allow_private": true, "limits": limits });
+                wires.push(Wire { connector, variables: Vec::new(), settings });
+            }
+        }
+        Ok(wires)
     }
 
     /// The mail server, for the couriers.
@@ -198,7 +212,7 @@ impl Coast {
             print(
                 out,
                 format_args!(
-                    "{held} more stay closed for now: their Airbnb calendar no longer shows them, and is believed after some hours."
+                    "{held} more stay closed for now: the calendar that they have no longer shows them, and is believed after some hours."
                 ),
             )?;
         }
@@ -243,8 +257,12 @@ impl Coast {
             all
         });
         print(out, format_args!("Mails to guests, owners and staff that are due: {}.", mails.len()))?;
-        for (subject, count) in subjects.into_iter().take(4) {
+        for (subject, count) in subjects.iter().take(SUBJECTS) {
             print(out, format_args!("  {count} x {subject}"))?;
+        }
+        let more: usize = subjects.values().skip(SUBJECTS).sum();
+        if more > 0 {
+            print(out, format_args!("  and {more} more"))?;
         }
         Ok(())
     }

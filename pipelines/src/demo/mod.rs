@@ -161,7 +161,9 @@ async fn play(
     )?;
     print(
         out,
-        format_args!("channels      Guesty, OwnerRez, Hostaway and Airbnb's calendars, simulated over one world"),
+        format_args!(
+            "channels      Guesty, OwnerRez, Hostaway and the calendars of Airbnb and VRBO, simulated over one world"
+        ),
     )?;
     print(out, format_args!("lake          {}\n", lake.display()))?;
 

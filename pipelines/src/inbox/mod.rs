@@ -163,7 +163,8 @@ impl Inbox {
         if !self.refusals.may_record(peer, known.then_some((connector, connection)), delivery.received_at) {
             return;
         }
-        let body = delivery.body.slice(..delivery.body.len().min(REFUSED_BODY_BYTES));
+        // Nobody vouches for it, so it is looked at as a whole before its beginning is kept, and kept only if that can be done.
+        let body = readable(&delivery.body).ok().and_then(|()| scrub::whole(&delivery.body)).unwrap_or_default();
         let row = NewDelivery {
             connector: if known { word(connector) } else { head(connector) },
             connection: if known { word(connection) } else { head(connection) },
@@ -171,7 +172,7 @@ impl Inbox {
             event: String::new(),
             state: State::Refused,
             headers: kept_headers(&delivery.headers),
-            body: scrub::without_secrets(&body),
+            body: body.slice(..body.len().min(REFUSED_BODY_BYTES)),
             received_at: delivery.received_at,
             reason: Some(rejected.to_string()),
         };

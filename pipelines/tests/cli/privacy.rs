@@ -77,7 +77,7 @@ impl Town {
     /// Starts a simulated vendor that prints so many variables.
     fn vendor(&mut self, name: &str, variables: usize) {
         let mut command = Command::new(PROPFLOW);
-        command.args(["simulate", name, "--properties", "2", "--units", "6", "--seed", "5"]).stdin(Stdio::null());
+        command.args(["simulate", name, "--properties", "2", "--units", "24", "--seed", "5"]).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let exports = lines.filter_map(|line| {
@@ -376,6 +376,7 @@ fn an_operator_erases_a_person_and_nothing_is_left_anywhere() {
 
     let done: Value = serde_json::from_str(&town.ok(&[&erase[..], &["--yes", "--json"]].concat())).unwrap();
     assert!(done["erased"] == true && done["rows"]["sync.contacts"] == 1, "{done}");
+    assert_eq!(done["not_reached"], json!([]), "settlings have run here, and have no lake of their own");
     assert_eq!(town.traces(&words), BTreeSet::new());
     let again = town.ok(&[&erase[..], &["--yes"]].concat());
     assert!(again.contains("erased on ") && again.contains("already"), "{again}");

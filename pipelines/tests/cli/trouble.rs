@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Home, PROPFLOW, ResMan};
+use super::{Home, PROPFLOW, Simulated};
 
 /// `propflow db`: a private server that can be stopped and started again.
 pub(super) struct Database {
@@ -46,7 +46,7 @@ pub(super) fn said(output: &Output) -> String {
 #[test]
 fn a_database_that_restarts_in_the_middle_of_a_run_costs_no_row() {
     let home = Home::new();
-    let vendor = ResMan::start(&["--properties", "6", "--units", "10", "--latency-ms", "20"]);
+    let vendor = Simulated::resman(&["--properties", "6", "--units", "10", "--latency-ms", "20"]);
     let database = Database::start(&home);
     let url = database.url.clone();
     let run = || {
@@ -84,7 +84,7 @@ fn a_database_that_restarts_in_the_middle_of_a_run_costs_no_row() {
 #[test]
 fn a_second_run_of_the_same_pipeline_is_refused_while_the_first_goes_on() {
     let home = Home::new();
-    let vendor = ResMan::start(&["--properties", "6", "--units", "5", "--latency-ms", "40"]);
+    let vendor = Simulated::resman(&["--properties", "6", "--units", "5", "--latency-ms", "40"]);
     let run = || {
         let mut command = vendor.command(&home, &["run", "resman_inventory"]);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -121,7 +121,7 @@ fn a_disk_that_is_full_is_told_and_the_next_copy_is_whole() {
 #[test]
 fn a_vendor_that_is_away_and_a_property_that_is_gone_have_their_exit_codes() {
     let home = Home::new();
-    let vendor = ResMan::start(&["--properties", "2", "--units", "4"]);
+    let vendor = Simulated::resman(&["--properties", "2", "--units", "4"]);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = vendor.command(&home, &["run", "resman_inventory"]);
     let output = command.env("RESMAN_V1_URL", format!("http://{closed}")).output().unwrap();
@@ -273,7 +273,7 @@ fn a_lake_on_s3_is_written_and_asked_like_a_folder() {
     assert!(bucket.calls("LIST") > 1);
 
     // A pipeline, with its books in PostgreSQL.
-    let vendor = ResMan::start(&["--properties", "2", "--units", "5"]);
+    let vendor = Simulated::resman(&["--properties", "2", "--units", "5"]);
     let mut run = vendor.command(&home, &["run", "resman_inventory"]);
     let output = run.envs(bucket.environment()).env("PROPFLOW_LAKE", "s3://harbor-lake/live").output().unwrap();
     assert!(output.status.success(), "{}", said(&output));

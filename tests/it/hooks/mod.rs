@@ -97,12 +97,15 @@ impl Coast {
                     "partner": {
                         "unverified": true, "base_url": site.base_url(), "api_key": keep("akey", &a.api_key),
                         "api_secret": keep("asecret", &a.api_secret), "refresh_token": keep("agrant", &a.refresh_token),
-                        "callback_password": keep("ahook", "callback-pass"), "host_id": "77", "listings": airbnb,
+                        "callback_passwords": [keep("anext", "next-pass"), keep("ahook", "callback-pass")], "host_id": "77", "listings": airbnb,
                     },
                     "limits": limits,
                 }),
             ),
-            ("vrbo", json!({ "partner": { "unverified": true, "password": keep("vhook", "partner-pass") } })),
+            (
+                "vrbo",
+                json!({ "partner": { "unverified": true, "passwords": [keep("vnext", "next-pass"), keep("vhook", "partner-pass")] } }),
+            ),
         ] {
             let spec = json!({
                 "name": format!("{connector}_bookings"), "about": "a test",

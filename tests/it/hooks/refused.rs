@@ -1,6 +1,8 @@
 //! What is refused at the vendors' addresses, and what is taken although it says nothing.
 
-use fixtures::guesty;
+use chrono::Days;
+use fixtures::stays::{Booking, Kind, Platform, Status};
+use fixtures::{calendars, guesty};
 use kit::house::answer;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -204,4 +206,52 @@ async fn each_wrong_delivery_of_a_vendor_is_answered_with_a_sentence() {
     coast.work_off("airbnb").await;
     let stopped = "select string_agg(connection, ',') from ops.connections where state = 'revoked'".to_owned();
     assert_eq!(coast.text(stopped).await.as_deref(), Some("airbnb"));
+}
+
+/// Whoever sends them, however they are shaped, and whether they are taken or refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cards_passports_and_codes_of_doors_leave_no_trace() {
+    let coast = Coast::new(5).await;
+    let (request, name) = {
+        let mut stays = coast.stays.lock();
+        let check_in = stays.today(0) + Days::new(12);
+        let (kind, platform, status) = (Kind::Stay, Platform::Vrbo, Status::Pending);
+        let booking = Booking { listing: 0, check_in, check_out: check_in + Days::new(4), platform, kind, status };
+        let number = stays.book(booking).unwrap();
+        let guest = stays.reservation(number).unwrap().guest.unwrap();
+        let request = calendars::booking_request(&stays, number).unwrap();
+        let said = "</inquiryId><message>Mine is 4111-1111-1111-1111</message>";
+        (request.replacen("</inquiryId>", said, 1), stays.guests[guest].last_name.clone())
+    };
+    assert!(request.contains("4111-1111") && request.contains("tok_invented"));
+    let wrong = [("authorization".to_owned(), "Basic bm9ib2R5Om5vdGhpbmc=".to_owned())];
+    let json = json!({
+        "object": "reservation", "event": "reservation.admired",
+        "data": {
+            "card": { "number": "tok_invented" }, "payment": { "pan": "tok_invented" }, "door": { "code": "tok_invented" },
+            "guest": { "identityNumber": "tok_invented" }, "document": { "type": "passport", "value": "tok_invented" },
+            "comment": "4111 1111 1111 1111",
+        },
+    })
+    .to_string();
+    for (connector, body) in [("vrbo", &request), ("hostaway", &json)] {
+        assert_eq!(answer(coast.good(connector, "m", body.as_bytes())).await.0, StatusCode::ACCEPTED);
+        let form = "card_number=4111-1111-1111-1111&numberToken=tok_invented".to_owned();
+        let doctype = format!("<!DOCTYPE a>{body}");
+        for (refused, whole) in
+            [(body, true), (&doctype, false), (&body[..body.len() - 2].to_owned(), false), (&form, false)]
+        {
+            let (status, _) = answer(coast.post(connector, &wrong, refused.clone())).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED);
+            let kept = "select (length(body) > 0)::text from ops.deliveries order by id desc limit 1".to_owned();
+            assert_eq!(coast.text(kept).await, Some(whole.to_string()), "{refused}");
+        }
+        coast.work_off(connector).await;
+    }
+    let asked = "select special_requests from core.source_bookings where connector = 'vrbo'".to_owned();
+    assert_eq!(coast.text(asked).await.as_deref(), Some("Mine is [card removed]"));
+    for secret in ["tok_invented", "4111", "987</", "CARDHOLDER"] {
+        assert_eq!(coast.traces(secret).await, Vec::<String>::new(), "`{secret}` is kept");
+    }
+    assert!(!coast.traces(&name).await.is_empty(), "the guest is known");
 }
