@@ -123,8 +123,11 @@ impl App {
         if faults.is_empty() { Ok(plans) } else { Err(all_of(&faults)) }
     }
 
-    /// The plan of one pipeline. Problems of other files do not matter here.
-    pub async fn plan(&self, name: &str) -> Result<Plan> {
+    /// The files of one pipeline, whatever else is wrong with them.
+    ///
+    /// # Errors
+    /// When there is none, with the near names.
+    pub fn named(&self, name: &str) -> Result<Vec<spec::SpecFile>> {
         let files = spec::files(self.specs.as_deref())?;
         let (mut known, mut wanted) = (Vec::new(), Vec::new());
         for file in files {
@@ -139,6 +142,12 @@ impl App {
             return Err(Fault::user(format!("there is no pipeline `{name}`"))
                 .hint(names::hint(name, known.iter().map(String::as_str))));
         }
+        Ok(wanted)
+    }
+
+    /// The plan of one pipeline. Problems of other files do not matter here.
+    pub async fn plan(&self, name: &str) -> Result<Plan> {
+        let wanted = self.named(name)?;
         let (mut plans, faults) = plan::check(&wanted).await;
         if faults.is_empty()
             && let Some(plan) = plans.pop()

@@ -362,7 +362,7 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
                 if let Some(name) = &pipeline
                     && catalog::store::runs::list(&database.pool, Some(name), 1).await?.is_empty()
                 {
-                    app.plan(name).await?;
+                    app.named(name)?;
                 }
                 books::status(database, run, pipeline.as_deref(), limit, common.json, &mut io::stdout()).await
             })
@@ -423,7 +423,7 @@ async fn dispatch(cli: Cli, stop: &CancellationToken) -> Result<End> {
             let only = books::scopes_to_replay(&database, &pipeline).await?;
             database.close().await;
             if only.is_empty() {
-                app.plan(&pipeline).await?;
+                app.named(&pipeline)?;
                 match common.json {
                     true => print(out, format_args!("{}", json!({ "pipeline": pipeline, "replayed": false })))?,
                     false => print(out, format_args!("nothing of `{pipeline}` is waiting to be replayed"))?,

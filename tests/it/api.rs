@@ -304,7 +304,7 @@ async fn what_resman_takes_and_refuses_of_a_lead_is_to_be_seen() {
     });
     let reason = reason.await.unwrap();
     assert!(reason.contains("no such `agent`") && !reason.contains("nobody"), "{reason}");
-    let who: Vec<String> = sqlx::query_scalar("select action from ops.audit where subject = $1 order by id")
+    let who: Vec<String> = sqlx::query_scalar("select action from sync.audit_log where subject = $1 order by id")
         .bind(format!("contact {id}"))
         .fetch_all(office.house.pool())
         .await
