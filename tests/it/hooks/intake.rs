@@ -6,6 +6,9 @@ use pipelines::jobs::Outcome;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+/// Its name, what is sent, and what stands then.
+type Story<'a> = (&'a str, Vec<(&'a str, Value)>, String);
+
 /// What a house holds of a booking of `intake`: status, guests, name, amount and last day.
 async fn held(house: &House, id: &str) -> Option<String> {
     sqlx::query_scalar(
@@ -45,7 +48,7 @@ async fn an_event_changes_what_it_says_and_no_more() {
     let dated = |n: u32, time: &str| json!({ "guest_count": n, "updated_at": time });
     let made = (created, whole.clone());
     let usual = |status: &str, guests: u32| format!("{status} {guests} Ada Example 612.50 USD 2026-07-04");
-    let stories: Vec<(&str, Vec<(&str, Value)>, String)> = vec![
+    let stories: Vec<Story<'_>> = vec![
         ("called off", vec![made.clone(), (cancelled, none.clone())], usual("cancelled", 2)),
         ("left", vec![made.clone(), (came, none.clone()), (left, none.clone())], usual("completed", 2)),
         ("left, and came late", vec![made.clone(), (left, none.clone()), (came, none.clone())], usual("completed", 2)),
