@@ -197,6 +197,7 @@ async fn a_window_that_finds_too_many_is_halved_down_to_a_second() {
 #[tokio::test]
 async fn residents_come_with_the_ends_of_their_leases_and_without_a_list_that_is_refused() {
     let office = Office::new(2, 0, Options::default()).await;
+    office.simulator.with_world(|w| w.today = start().date_naive());
     let told = Told::of(&office, "residents", Read::Snapshot).await;
     let truth = office.simulator.with_world(|w| {
         w.properties
@@ -213,6 +214,10 @@ async fn residents_come_with_the_ends_of_their_leases_and_without_a_list_that_is
         // Only the list of residents tells the account that is billed.
         assert_eq!(row.contains_key("billing_account_id"), current, "{row:?}");
     }
+    let events = told.rows("resident_events", &[]);
+    let kinds: BTreeSet<&str> = events.values().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert!(kinds.is_superset(&BTreeSet::from(["lease_expiration", "work_order"])), "{kinds:?}");
+    assert!(events.values().all(|e| e.contains_key("on_date")), "{events:?}");
     office
         .simulator
         .misbehave(Rule::on("Events/GetOnNotice", Misbehaviour::Refused("The interface is not enabled.".to_owned())));

@@ -136,24 +136,27 @@ pub fn residents() -> Vec<Dataset> {
             ])
             .scope("property_id")
             .origin("origin"),
-        Dataset::new("resident_events", "One notice, move-out or end of a lease, from 90 days ago to 180 days ahead.")
-            .columns([
-                property_id(),
-                text("event_id", "made of kind, person or name, unit and day").key(),
-                text("kind", "move_out, notice or lease_expiration").required(),
-                date("on_date", "the day of it: of leaving, or the last of the lease"),
-                text("person_id", "the vendor's id of the person, when the list tells it"),
-                text("lease_id", "the lease, when the list tells it"),
-                text("first_name", "given name").sensitive(),
-                text("last_name", "family name").sensitive(),
-                text("email", "e-mail in canonical form, or as written when it is not one").sensitive(),
-                text("phone", "phone in E.164, or as written when it is not a valid number").sensitive(),
-                text("unit_number", "the unit"),
-                text("raw_status", "the vendor's word for where the lease stands"),
-                text("origin", "the vendor list that told it").required(),
-            ])
-            .scope("property_id")
-            .origin("origin"),
+        Dataset::new(
+            "resident_events",
+            "One notice, move-out, end of a lease or work order that was done, from 90 days ago to 180 days ahead.",
+        )
+        .columns([
+            property_id(),
+            text("event_id", "made of kind, person or name, unit and day").key(),
+            text("kind", "move_out, notice, lease_expiration or work_order, of the one who asked for it").required(),
+            date("on_date", "the day of it: of leaving, the last of the lease, or when the work was done"),
+            text("person_id", "the vendor's id of the person, when the list tells it"),
+            text("lease_id", "the lease, when the list tells it"),
+            text("first_name", "given name").sensitive(),
+            text("last_name", "family name").sensitive(),
+            text("email", "e-mail in canonical form, or as written when it is not one").sensitive(),
+            text("phone", "phone in E.164, or as written when it is not a valid number").sensitive(),
+            text("unit_number", "the unit"),
+            text("raw_status", "the vendor's word for where the lease stands"),
+            text("origin", "the vendor list that told it").required(),
+        ])
+        .scope("property_id")
+        .origin("origin"),
     ]
 }
 

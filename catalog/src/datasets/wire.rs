@@ -207,7 +207,8 @@ pub fn resman_people() -> Vec<Dataset> {
 }
 
 const RESIDENT_EVENT: &str = "person_id lease_id first_name last_name unit unit_number building email mobile_phone \
-                              home_phone is_minor status lease_end_date move_out_date notice_date";
+                              home_phone is_minor status lease_end_date move_out_date notice_date \
+                              completed_date";
 
 /// Tables of residents and applicants, read from v1 of ResMan's API.
 pub fn resman_residents() -> Vec<Dataset> {
@@ -229,6 +230,7 @@ pub fn resman_residents() -> Vec<Dataset> {
         w("resman_v1_move_outs", "v1 `Events/GetMoveOuts`", RESIDENT_EVENT),
         w("resman_v1_notices", "v1 `Events/GetOnNotice`", RESIDENT_EVENT),
         w("resman_v1_lease_expirations", "v1 `Events/GetLeaseExpirations`", RESIDENT_EVENT),
+        w("resman_v1_work_orders", "v1 `Events/GetCompletedWorkOrders`", RESIDENT_EVENT),
     ]
 }
 

@@ -357,7 +357,7 @@ pub(super) const V1_RESIDENTS: Fields = &[
     ("is_minor", "IsMinor"),
 ];
 
-/// v1 `Events/GetMoveOuts`, `Events/GetOnNotice` and `Events/GetLeaseExpirations`. The lists name the unit differently.
+/// v1 `Events/GetMoveOuts`, `GetOnNotice`, `GetLeaseExpirations` and `GetCompletedWorkOrders`. The lists name the unit differently.
 pub(super) const V1_RESIDENT_EVENTS: Fields = &[
     ("person_id", "PersonID"),
     ("lease_id", "LeaseID"),
@@ -374,6 +374,7 @@ pub(super) const V1_RESIDENT_EVENTS: Fields = &[
     ("lease_end_date", "LeaseEndDate"),
     ("move_out_date", "MoveOutDate"),
     ("notice_date", "NoticeDate"),
+    ("completed_date", "CompletedDate"),
 ];
 
 /// One item of a list.
@@ -455,6 +456,7 @@ mod tests {
             ("resman_v1_move_outs", V1_RESIDENT_EVENTS),
             ("resman_v1_notices", V1_RESIDENT_EVENTS),
             ("resman_v1_lease_expirations", V1_RESIDENT_EVENTS),
+            ("resman_v1_work_orders", V1_RESIDENT_EVENTS),
         ] {
             Mapping::of(&Table::of(table).unwrap(), fields).unwrap();
         }

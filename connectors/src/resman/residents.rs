@@ -25,10 +25,11 @@ const LISTS: [(&str, &str, &str, Fields); 2] = [
 ];
 
 /// Method, list and dataset of the lists of events.
-const EVENTS: [(&str, &str, &str); 3] = [
+const EVENTS: [(&str, &str, &str); 4] = [
     ("Events/GetMoveOuts", "MoveOuts", "resman_v1_move_outs"),
     ("Events/GetOnNotice", "OnNotices", "resman_v1_notices"),
     ("Events/GetLeaseExpirations", "Leases", "resman_v1_lease_expirations"),
+    ("Events/GetCompletedWorkOrders", "WorkOrders", "resman_v1_work_orders"),
 ];
 
 impl ResMan {

@@ -1,7 +1,7 @@
 -- model: resident_events
 -- layer: normalise
--- about: One notice, move-out or end of a lease. The lists have no ids of their own.
--- inputs: resman_v1_move_outs, resman_v1_notices, resman_v1_lease_expirations, slice
+-- about: One notice, move-out, end of a lease or work order that was done. The lists have no ids of their own.
+-- inputs: resman_v1_move_outs, resman_v1_notices, resman_v1_lease_expirations, resman_v1_work_orders, slice
 -- key: property_id, event_id
 with told as (
   select *, 'move_out' as event, 'resman_v1_move_outs' as origin from resman_v1_move_outs
@@ -9,9 +9,12 @@ with told as (
   select *, 'notice', 'resman_v1_notices' from resman_v1_notices
   union all
   select *, 'lease_expiration', 'resman_v1_lease_expirations' from resman_v1_lease_expirations
+  union all
+  select *, 'work_order', 'resman_v1_work_orders' from resman_v1_work_orders
 ), dated as (
   select *, coalesce(clean(unit), clean(unit_number)) as place, case event
       when 'lease_expiration' then coalesce(date_lenient(lease_end_date), date_lenient(move_out_date))
+      when 'work_order' then date_lenient(completed_date)
       else coalesce(date_lenient(move_out_date), date_lenient(notice_date), date_lenient(lease_end_date)) end as on_date
   from told
 ), named as (
