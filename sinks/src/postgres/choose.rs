@@ -1,7 +1,7 @@
 //! Which rows of a slice have to be sent: those that differ from what was last written.
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use catalog::WriteMode;
+use catalog::{Dataset, WriteMode};
 
 use super::table::Table;
 use crate::rows;
@@ -37,28 +37,44 @@ pub(super) struct Hashes {
     rows: Vec<u64>,
 }
 
-/// Hashes batches, on every core when they are large.
-pub(super) fn digests_of(table: &Table, batches: &[RecordBatch]) -> Vec<Hashes> {
-    let hash = |batch: &RecordBatch| match table.mode {
-        WriteMode::Append => Hashes::default(),
-        _ => Hashes {
-            keys: rows::key_hashes(&table.dataset, batch),
-            rows: table.digested().map(|_| rows::hash(table.seed, batch.columns())).unwrap_or_default(),
-        },
-    };
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_HASHERS);
-    if cores == 1 || batches.len() < 2 || batches.iter().map(RecordBatch::num_rows).sum::<usize>() < THREADED_ROWS {
-        return batches.iter().map(hash).collect();
+/// How the rows of a table are hashed.
+pub(super) struct Hashing {
+    dataset: Dataset,
+    seed: u64,
+    /// Whether keys are looked at, and whether whole rows are.
+    keys: bool,
+    rows: bool,
+}
+
+impl Hashing {
+    pub(super) fn of(table: &Table) -> Self {
+        let keys = table.mode != WriteMode::Append;
+        let rows = keys && table.digested().is_some();
+        Self { dataset: table.dataset.clone(), seed: table.seed, keys, rows }
     }
-    let share = batches.len().div_ceil(cores);
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = batches
-            .chunks(share)
-            .map(|part| (part, scope.spawn(|| part.iter().map(hash).collect::<Vec<_>>())))
-            .collect();
-        // A thread that died is made good for here.
-        parts.into_iter().flat_map(|(part, t)| t.join().unwrap_or_else(|_| part.iter().map(hash).collect())).collect()
-    })
+
+    fn one(&self, batch: &RecordBatch) -> Hashes {
+        Hashes {
+            keys: if self.keys { rows::key_hashes(&self.dataset, batch) } else { Vec::new() },
+            rows: if self.rows { rows::hash(self.seed, batch.columns()) } else { Vec::new() },
+        }
+    }
+
+    /// Hashes batches, on every core when they are large.
+    pub(super) fn all(&self, batches: &[RecordBatch]) -> Vec<Hashes> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_HASHERS);
+        let few = batches.iter().map(RecordBatch::num_rows).sum::<usize>() < THREADED_ROWS;
+        if cores == 1 || batches.len() < 2 || few {
+            return batches.iter().map(|batch| self.one(batch)).collect();
+        }
+        let share = batches.len().div_ceil(cores);
+        std::thread::scope(|scope| {
+            let hash = |part: &[RecordBatch]| part.iter().map(|batch| self.one(batch)).collect::<Vec<_>>();
+            let parts: Vec<_> = batches.chunks(share).map(|part| (part, scope.spawn(move || hash(part)))).collect();
+            // A thread that died is made good for here.
+            parts.into_iter().flat_map(|(part, t)| t.join().unwrap_or_else(|_| hash(part))).collect()
+        })
+    }
 }
 
 /// The rows of a batch that have to be sent.

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgPool};
 
-use self::choose::{choose, digests_of, scope_values, scopes_of};
+use self::choose::{Hashing, choose, scope_values, scopes_of};
 use self::copies::Copies;
 use self::digests::{KeySet, ScopeState, Store};
 pub use self::names::{literal, quote};
@@ -248,10 +248,13 @@ impl PostgresSink {
                 direct
             }
         };
+        // What the table holds is asked for while what has come is hashed.
+        let hashing = (Hashing::of(table), batches.clone());
+        let hashing = tokio::task::spawn_blocking(move || hashing.0.all(&hashing.1));
         lock_scopes(tx, &self.digests, table, scopes_of(table, &batches), direct, trust).await?;
         let mut chosen = Vec::with_capacity(batches.len());
         let mut count = 0;
-        let digests = digests_of(table, &batches);
+        let digests = hashing.await.map_err(|e| Fault::us("a thread that hashes rows died").because(e))?;
         for (batch, digests) in batches.iter().zip(digests) {
             let send = choose(table, batch, digests);
             count += send.len();
@@ -595,6 +598,9 @@ async fn settle(
     let scopes: Vec<String> = complete.iter().map(|s| s.value.clone()).collect();
     lock_scopes(tx, digests, table, scopes, table.load.direct == Some(true), trust).await?;
     let gone = withdraw(tx, table, complete, &what).await?;
+    if std::mem::take(&mut table.load.steered) {
+        tables::run(tx, &what, "reset enable_hashjoin; reset enable_mergejoin".to_owned()).await?;
+    }
     if table.digested().is_some() {
         let whole: HashSet<&str> = complete.iter().filter(|s| s.origins.is_none()).map(|s| s.value.as_str()).collect();
         digests.save(tx, &table.digest_name, &table.load.scopes, &whole, &gone).await?;
@@ -605,10 +611,14 @@ async fn settle(
 }
 
 async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &str) -> Result<()> {
-    if table.load.ordinal >= ANALYZE_ROWS {
+    if table.mode != WriteMode::Append && table.load.twice {
+        // Before the planner is told anything: staged rows have no index to probe.
+        tables::run(tx, what, table.sql.dedupe.clone()).await?;
+    }
+    let probing = join_by(tx, table, table.load.ordinal, what).await?;
+    if !probing && table.load.ordinal >= ANALYZE_ROWS {
         tables::run(tx, what, table.sql.analyze_stage.clone()).await?;
     }
-    join_by(tx, table, table.load.ordinal, what).await?;
     let receipt = &mut table.load.receipt;
     if table.mode == WriteMode::Append {
         receipt.inserted += sqlx::query(AssertSqlSafe(table.sql.insert.clone()))
@@ -618,9 +628,6 @@ async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &s
             .map_err(|e| fault(what, e))?
             .rows_affected();
         return Ok(());
-    }
-    if table.load.twice {
-        tables::run(tx, what, table.sql.dedupe.clone()).await?;
     }
     if table.mode != WriteMode::History {
         let mut updated = 0;
@@ -653,16 +660,19 @@ async fn merge(tx: &mut PgConnection, table: &mut Table, slice: &Slice, what: &s
 }
 
 /// Tells the planner, which knows neither table well, how to join `rows` staged rows: an index probe costs about what
-/// the scan of a page does.
-async fn join_by(tx: &mut PgConnection, table: &Table, rows: i64, what: &str) -> Result<()> {
+/// the scan of a page does. Holds until the table is settled; what else joins then, such as the digests of thousands of
+/// scopes, is left to the planner again.
+/// True when it is to probe the index for each row, whatever it would think of the tables.
+async fn join_by(tx: &mut PgConnection, table: &mut Table, rows: i64, what: &str) -> Result<bool> {
+    table.load.steered = true;
     let pages: i64 = sqlx::query_scalar(AssertSqlSafe(table.sql.pages.clone()))
         .fetch_one(&mut *tx)
         .await
         .map_err(|e| fault(what, e))?;
-    let scan = if rows < pages { "off" } else { "on" };
-    tables::run(tx, what, format!("set local enable_hashjoin = {scan}; set local enable_mergejoin = {scan}"))
-        .await
-        .map(|_| ())
+    let probing = rows < pages;
+    let scan = if probing { "off" } else { "on" };
+    tables::run(tx, what, format!("set local enable_hashjoin = {scan}; set local enable_mergejoin = {scan}")).await?;
+    Ok(probing)
 }
 
 /// Marks the rows that left their scope. Gives the hashes of their keys by scope.

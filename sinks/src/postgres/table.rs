@@ -33,6 +33,8 @@ pub(crate) struct Load {
     /// Whether rows go straight into the table, which was empty.
     pub(crate) direct: Option<bool>,
     pub(crate) staged: bool,
+    /// Whether the planner was told how to join.
+    pub(crate) steered: bool,
     pub(crate) ordinal: i64,
     /// Rows for the staging table, encoded, that have not been sent yet.
     pub(crate) unsent: Vec<u8>,
