@@ -1,116 +1,55 @@
-//! Bytes of a feed on their way to the XML reader: what kind of thing they are, in which encoding, and how many of them.
+//! Bytes of a feed on their way to the reader of XML: what kind of thing they are, and in which encoding.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufReader, Chain, Cursor, Read};
 
 use catalog::{Blame, Fault, Result, Retry};
 use quick_xml::encoding::{DecodingReader, DetectedEncoding, detect_encoding};
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
-/// How much is read at once.
-const CHUNK_BYTES: usize = 256 * 1024;
 /// How far the look ahead goes that tells the encoding.
 const HEAD_BYTES: usize = 1024;
+/// How much is decoded at once.
+const DECODED_BYTES: usize = 64 * 1024;
 
 /// A fault of the feed itself: reading it again gives the same.
 pub(super) fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
     Fault::new(Blame::Remote, Retry::Never, message)
 }
 
-/// A buffer over a reader that knows its line and stops at a token that is longer than allowed.
-#[derive(Debug)]
-pub(super) struct Chunks<R> {
-    inner: R,
-    buffer: Box<[u8]>,
-    from: usize,
-    until: usize,
-    lines: u64,
-    /// Bytes since the last call of `token`.
-    token: usize,
-    limit: usize,
+/// The fault of a token over the limit.
+pub(super) fn too_long(limit: usize) -> Fault {
+    bad(format!("one element or text is longer than {limit} bytes"))
 }
 
-/// The error that a token over the limit is reported with.
-#[derive(Debug, thiserror::Error)]
-#[error("one element or text is longer than {0} bytes")]
-pub(super) struct TokenTooLong(pub(super) usize);
-
-impl<R: Read> Chunks<R> {
-    fn new(inner: R, limit: usize) -> Self {
-        Self { inner, buffer: vec![0; CHUNK_BYTES].into(), from: 0, until: 0, lines: 1, token: 0, limit }
-    }
-
-    /// Fills the buffer up to `wanted` bytes, or to the end.
-    fn peek(&mut self, wanted: usize) -> io::Result<&[u8]> {
-        while self.until < wanted {
-            match self.inner.read(&mut self.buffer[self.until..]) {
-                Ok(0) => break,
-                Ok(n) => self.until += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(&self.buffer[..self.until])
-    }
-
-    fn line(&self) -> u64 {
-        self.lines + newlines(&self.buffer[..self.from])
+/// The fault of an input that cannot be read. One that comes through it as an error is told as it is.
+pub(super) fn unreadable(error: io::Error) -> Fault {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()) {
+        Some(f) => Fault::new(f.blame, f.retry, f.message.clone()).hint(f.hint.clone().unwrap_or_default()),
+        None => bad("the feed cannot be read").retry(Retry::Backoff).because(error),
     }
 }
 
-fn newlines(bytes: &[u8]) -> u64 {
-    // Counting in bytes, a stretch at a time, is what a processor does many at once.
-    bytes.chunks(255).map(|part| u64::from(part.iter().map(|&b| u8::from(b == b'\n')).sum::<u8>())).sum()
-}
+/// A feed's first bytes, and the others.
+type Whole<R> = Chain<Cursor<Vec<u8>>, R>;
 
-impl<R: Read> Read for Chunks<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let n = available.len().min(out.len());
-        out[..n].copy_from_slice(&available[..n]);
-        self.consume(n);
-        Ok(n)
-    }
-}
-
-impl<R: Read> BufRead for Chunks<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.token > self.limit {
-            return Err(io::Error::other(TokenTooLong(self.limit)));
-        }
-        if self.from == self.until {
-            self.lines += newlines(&self.buffer[..self.until]);
-            (self.from, self.until) = (0, 0);
-            self.until = loop {
-                match self.inner.read(&mut self.buffer) {
-                    Ok(n) => break n,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(e),
-                }
-            };
-        }
-        Ok(&self.buffer[self.from..self.until])
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.from += n;
-        self.token += n;
-    }
+fn whole<R: Read>(first: Vec<u8>, inner: R) -> BufReader<Whole<R>> {
+    BufReader::with_capacity(DECODED_BYTES, Cursor::new(first).chain(inner))
 }
 
 /// A feed's text as UTF-8.
 #[derive(Debug)]
 pub(super) enum Input<R> {
-    Plain(Chunks<R>),
-    Decoding(Box<DecodingReader<Chunks<R>>>),
+    Plain(Whole<R>),
+    Decoding(Box<DecodingReader<BufReader<Whole<R>>>>),
 }
 
 impl<R: Read> Input<R> {
     /// Looks at the first bytes: what is plainly not XML is refused here, and the encoding is settled.
-    pub(super) fn open(inner: R, token_limit: usize) -> Result<Self> {
-        let mut chunks = Chunks::new(inner, token_limit);
-        let head =
-            chunks.peek(HEAD_BYTES).map_err(|e| bad("the feed cannot be read").retry(Retry::Backoff).because(e))?;
+    pub(super) fn open(mut inner: R) -> Result<Self> {
+        let mut first = Vec::with_capacity(HEAD_BYTES);
+        inner.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut first).map_err(unreadable)?;
+        let head = first.as_slice();
         let wide = matches!(
             detect_encoding(head),
             Some(
@@ -121,7 +60,7 @@ impl<R: Read> Input<R> {
             )
         );
         if wide {
-            return Ok(Self::Decoding(Box::new(DecodingReader::new(chunks))));
+            return Ok(Self::Decoding(Box::new(DecodingReader::new(whole(first, inner)))));
         }
         let head = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
         match head {
@@ -147,28 +86,11 @@ impl<R: Read> Input<R> {
         // A declaration that reads as plain bytes and yet says UTF-16 was copied from a string of two-byte characters.
         match declared.filter(|encoding| !["UTF-8", "UTF-16LE", "UTF-16BE"].contains(&encoding.name())) {
             Some(encoding) => {
-                let mut reader = DecodingReader::new(chunks);
+                let mut reader = DecodingReader::new(whole(first, inner));
                 reader.set_encoding(encoding);
                 Ok(Self::Decoding(Box::new(reader)))
             }
-            None => Ok(Self::Plain(chunks)),
-        }
-    }
-
-    /// A new token begins.
-    pub(super) fn token(&mut self) {
-        self.chunks().token = 0;
-    }
-
-    /// The line that is being read.
-    pub(super) fn line(&mut self) -> u64 {
-        self.chunks().line()
-    }
-
-    fn chunks(&mut self) -> &mut Chunks<R> {
-        match self {
-            Self::Plain(chunks) => chunks,
-            Self::Decoding(reader) => reader.get_mut(),
+            None => Ok(Self::Plain(Cursor::new(first).chain(inner))),
         }
     }
 }
@@ -178,22 +100,6 @@ impl<R: Read> Read for Input<R> {
         match self {
             Self::Plain(reader) => reader.read(out),
             Self::Decoding(reader) => reader.read(out),
-        }
-    }
-}
-
-impl<R: Read> BufRead for Input<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        match self {
-            Self::Plain(reader) => reader.fill_buf(),
-            Self::Decoding(reader) => reader.fill_buf(),
-        }
-    }
-
-    fn consume(&mut self, n: usize) {
-        match self {
-            Self::Plain(reader) => reader.consume(n),
-            Self::Decoding(reader) => reader.consume(n),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod grammar;
 mod input;
 pub mod parser;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -12,20 +12,20 @@ mod references;
 mod rows;
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::{BufRead, Read};
+use std::io::Read;
 use std::ops::ControlFlow;
 
 use arrow::array::RecordBatch;
 use catalog::{Fault, Note, Reject, Result};
-use quick_xml::events::{BytesRef, BytesStart, Event};
-use quick_xml::reader::Reader;
+use quick_xml::events::BytesStart;
 
-pub(crate) use self::faults::{REFUSED, refusal};
-use self::faults::{cut, doctype, html, malformed};
+pub(crate) use self::faults::{REFUSED, cut, refusal};
+use self::faults::{doctype, html};
 use self::references::{count, resolve};
 use self::rows::Range;
 use super::grammar::{State, child};
-use super::input::{Input, TokenTooLong, bad};
+use super::input::{Input, bad, too_long};
+use super::tokens::{Token, Tokens};
 use crate::rows::{Table, columns};
 
 /// How a feed is read.
@@ -102,10 +102,9 @@ pub struct Summary {
 /// A feed that breaks off or is not well-formed gives, behind the rows of the properties before that place, a fault that
 /// names the place and the property. Nothing of the broken property is handed out.
 pub fn parse(input: impl Read, options: &Options, emit: &mut dyn FnMut(Chunk) -> ControlFlow<()>) -> Result<Summary> {
-    let input = Input::open(input, options.max_token_bytes)?;
+    let mut tokens = Tokens::new(Input::open(input)?, options.max_token_bytes);
     let mut parser = Parser::new(options, emit)?;
-    let mut reader = Reader::from_reader(input);
-    let read = parser.document(&mut reader);
+    let read = parser.document(&mut tokens).map_err(|fault| parser.placed(fault, tokens.place()));
     if parser.stopped {
         return Ok(parser.summary());
     }
@@ -118,25 +117,6 @@ pub fn parse(input: impl Read, options: &Options, emit: &mut dyn FnMut(Chunk) ->
         }
     }
 }
-
-/// Where the reader stands; it differs between a feed and the escaped text inside one.
-trait Place {
-    fn token(&mut self) {}
-    fn line(&mut self) -> Option<u64> {
-        None
-    }
-}
-
-impl<R: Read> Place for Input<R> {
-    fn token(&mut self) {
-        Input::token(self);
-    }
-    fn line(&mut self) -> Option<u64> {
-        Some(Input::line(self))
-    }
-}
-
-impl Place for &[u8] {}
 
 const PROPERTIES: usize = 0;
 const BUILDINGS: usize = 1;
@@ -390,42 +370,38 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads one document: the feed, or the escaped text in its `Response`.
-    fn document<R: BufRead + Place>(&mut self, reader: &mut Reader<R>) -> Result<()> {
-        let config = reader.config_mut();
-        config.allow_dangling_amp = true;
+    fn document<R: Read>(&mut self, tokens: &mut Tokens<R>) -> Result<()> {
         let base = self.stack.len();
-        let mut buffer = Vec::new();
-        loop {
-            buffer.clear();
-            reader.get_mut().token();
-            let step = match reader.read_event_into(&mut buffer) {
-                Ok(Event::Start(e)) => self.open(&e),
-                Ok(Event::Empty(e)) => self.open(&e).and_then(|()| self.close()),
-                Ok(Event::End(_)) => self.close(),
-                Ok(Event::Text(e)) => self.write(&e),
-                Ok(Event::CData(e)) => self.write(&e),
-                Ok(Event::GeneralRef(e)) => self.refer(&e),
-                Ok(Event::DocType(e)) => doctype(&e),
-                Ok(Event::Eof) if self.stack.len() > base || self.skipped > 0 => Err(cut()),
-                Ok(Event::Eof) => return Ok(()),
-                Ok(Event::Comment(_) | Event::PI(_) | Event::Decl(_)) => Ok(()),
-                Err(e) => Err(malformed(e)),
-            };
-            if let Err(fault) = step {
-                let at = reader.error_position().max(reader.buffer_position());
-                return Err(match reader.get_mut().line() {
-                    Some(line) => self.placed(fault, at, line),
-                    None => fault,
-                });
-            }
-            if self.stopped {
-                return Ok(());
+        while !self.stopped {
+            match tokens.next()? {
+                Token::Open { tag, name, empty } => {
+                    self.open(&BytesStart::from_content(tag, name))?;
+                    if empty {
+                        self.close()?;
+                    } else if self.skipped == 0
+                        && let Some(&State::Leaf(leaf)) = self.stack.last()
+                        && let Some(text) = tokens.content()
+                    {
+                        self.stack.pop();
+                        if !text.trim().is_empty() {
+                            self.leaf(leaf, text.trim());
+                        }
+                    }
+                }
+                Token::Close => self.close()?,
+                Token::Text(text) if text.contains('&') => self.refer(text)?,
+                Token::Text(text) | Token::Literal(text) => self.write(text)?,
+                Token::Doctype(text) => doctype(text)?,
+                Token::Aside => {}
+                Token::End if self.stack.len() > base || self.skipped > 0 => return Err(cut()),
+                Token::End => return Ok(()),
             }
         }
+        Ok(())
     }
 
     /// Adds to a fault where it happened.
-    fn placed(&self, mut fault: Fault, byte: u64, line: u64) -> Fault {
+    fn placed(&self, mut fault: Fault, (byte, line): (u64, u64)) -> Fault {
         let property = match self.options.property_id.as_deref().or(self.id.get()) {
             _ if !self.in_property => String::new(),
             Some(id) => format!(", in property `{}`", id.chars().take(64).collect::<String>()),
@@ -494,21 +470,21 @@ impl<'a> Parser<'a> {
         }
         self.text.push_str(text);
         if self.text.len() > self.options.max_token_bytes && self.stack.last() != Some(&State::Response) {
-            return Err(bad(TokenTooLong(self.options.max_token_bytes).to_string()));
+            return Err(too_long(self.options.max_token_bytes));
         }
         if self.text.len() > self.options.max_property_bytes {
-            return Err(bad(TokenTooLong(self.options.max_property_bytes).to_string()));
+            return Err(too_long(self.options.max_property_bytes));
         }
         Ok(())
     }
 
-    fn refer(&mut self, e: &BytesRef<'_>) -> Result<()> {
+    /// Takes a text with references in it.
+    fn refer(&mut self, raw: &str) -> Result<()> {
         if self.skipped > 0 {
             return Ok(());
         }
-        let mut text = String::new();
-        let whole = format!("&{};", &**e);
-        resolve(&whole, &mut text, &mut self.entities);
+        let mut text = String::with_capacity(raw.len());
+        resolve(raw, &mut text, &mut self.entities);
         self.write(&text)
     }
 

@@ -39,11 +39,20 @@ select property_id, unit_number, _row, effective_rent as written_rent, lease_ter
   price(effective_rent) as offered_rent
 from placed
 
--- step: firsts
--- The same price stated again is one price.
-select property_id, unit_number, min(_row) as _row
+-- step: repeated
+select property_id, unit_number, months, move_in_from, move_in_until, offered_rent, min(_row) as first_row
 from terms
 group by property_id, unit_number, months, move_in_from, move_in_until, offered_rent
+having count(*) > 1
+
+-- step: again
+-- The same price stated again is one price. Empty in most slices, and then nothing is joined behind it.
+select t.property_id, t.unit_number, t._row
+from terms t
+join repeated r
+  on r.property_id = t.property_id and r.unit_number = t.unit_number and r.first_row <> t._row
+  and (r.months is not distinct from t.months) and (r.move_in_from is not distinct from t.move_in_from)
+  and (r.move_in_until is not distinct from t.move_in_until) and (r.offered_rent is not distinct from t.offered_rent)
 
 -- step: offers
 select t.*, u.floorplan_code,
@@ -52,7 +61,7 @@ select t.*, u.floorplan_code,
     else concat(cast(months as varchar), '@', coalesce(cast(move_in_from as varchar), ''), '..', coalesce(cast(move_in_until as varchar), ''))
   end as offer_id
 from terms t
-left semi join firsts f on f._row = t._row and f.property_id = t.property_id and f.unit_number = t.unit_number
+left anti join again a on a._row = t._row and a.property_id = t.property_id and a.unit_number = t.unit_number
 left join units u on u.property_id = t.property_id and u.unit_number = t.unit_number
 
 -- step: reductions

@@ -85,11 +85,6 @@ union all
 select 'v2_availability', _row, 'a unit of v2_availability has no number' from resman_availability
 where clean(unit_number) is null
 
--- step: known
-select k.property_id, k.number, d.number is not null as differs
-from (select distinct property_id, number from numbers where number is not null) k
-left join (select distinct property_id, number from differing) d on d.property_id = k.property_id and d.number = k.number
-
 -- step: types
 select property_id, coalesce(clean(name), clean(unit_type_id)) as code, bedrooms, bathrooms
 from resman_unit_types
@@ -115,11 +110,12 @@ with mits as (
   left anti join later r on r.list = 'v2_availability' and r._row = l._row
   where clean(unit_number) is not null
 )
+-- Of a list that has no rows nothing is left here, and a bare feed is joined with nothing.
 select
-  k.property_id,
-  k.number as unit_number,
+  coalesce(m.property_id, v1.property_id, v2.property_id, va.property_id) as property_id,
+  coalesce(m.number, v1.number, v2.number, va.number) as unit_number,
   lower(coalesce(clean(v2.unit_id), clean(va.unit_id), clean(v1.unit_id))) as unit_id,
-  coalesce(clean(m.marketing_name), k.number) as unit_name,
+  coalesce(clean(m.marketing_name), m.number, v1.number, v2.number, va.number) as unit_name,
   coalesce(clean(v2.building), clean(va.building_name), clean(m.building), clean(v1.building)) as stated_building,
   coalesce(clean(v2.floor), clean(va.floor), clean(m.floor), clean(v1.floor)) as floor,
   coalesce(clean(v2.unit_type), clean(va.unit_type_name), clean(m.floorplan_id), clean(v1.unit_type)) as floorplan_code,
@@ -162,14 +158,19 @@ select
     issue('bathrooms', 'number', m.bathrooms),
     issue('area in v2_units', 'number', v2.square_feet),
     issue('area in mits', 'number', m.square_feet_min),
-    case when k.differs
+    case when d.number is not null
       then 'a list has this unit number more than once and says different things, so it is not offered' end
   ), '') as issue
-from known k
-left join mits m on m.property_id = k.property_id and m.number = k.number
-left join v1 on v1.property_id = k.property_id and v1.number = k.number
-left join v2 on v2.property_id = k.property_id and v2.number = k.number
-left join va on va.property_id = k.property_id and va.number = k.number
+from mits m
+full join v1 on v1.property_id = m.property_id and v1.number = m.number
+full join v2
+  on v2.property_id = coalesce(m.property_id, v1.property_id) and v2.number = coalesce(m.number, v1.number)
+full join va
+  on va.property_id = coalesce(m.property_id, v1.property_id, v2.property_id)
+  and va.number = coalesce(m.number, v1.number, v2.number)
+left join (select distinct property_id, number from differing) d
+  on d.property_id = coalesce(m.property_id, v1.property_id, v2.property_id, va.property_id)
+  and d.number = coalesce(m.number, v1.number, v2.number, va.number)
 
 -- result
 select

@@ -1,11 +1,11 @@
 //! What the end of an element means: rows are whole, and what was only known late is filled in.
 
 use catalog::{Reject, RejectKind, Result};
-use quick_xml::reader::Reader;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::super::grammar::{Owner, State, rank};
+use super::super::tokens::Tokens;
 use super::rows::Range;
 use super::{
     AMENITIES, BUILDINGS, CHARGES, CONCESSIONS, ChargeColumns, FLOORPLANS, NAMES, OFFERS, PROPERTIES, Parser, SCOPE,
@@ -99,7 +99,7 @@ impl Parser<'_> {
             State::Response => {
                 let text = std::mem::take(&mut self.text);
                 if !self.found && text.trim_start().starts_with('<') {
-                    self.document(&mut Reader::from_reader(text.trim().as_bytes()))?;
+                    self.document(&mut Tokens::new(text.trim().as_bytes(), self.options.max_token_bytes))?;
                 }
             }
             _ => {}

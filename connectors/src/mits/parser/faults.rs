@@ -2,7 +2,7 @@
 
 use catalog::{Blame, Fault, Result, Retry};
 
-use super::super::input::{TokenTooLong, bad};
+use super::super::input::bad;
 
 pub(super) fn short(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
@@ -24,7 +24,7 @@ pub(super) fn doctype(text: &str) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn cut() -> Fault {
+pub(crate) fn cut() -> Fault {
     bad("the feed ends before it is complete")
         .hint("It was cut off on its way: fetch it again, or ask its sender for the whole.")
 }
@@ -35,27 +35,4 @@ pub(crate) const REFUSED: &str = "the vendor answered ";
 /// The vendor said that it did not work.
 pub(crate) fn refusal(status: &str, why: &str) -> Fault {
     Fault::new(Blame::Remote, Retry::Never, format!("{REFUSED}`{}`: {}", short(status), short(why)))
-}
-
-pub(super) fn malformed(error: quick_xml::Error) -> Fault {
-    use quick_xml::Error as E;
-    use quick_xml::errors::{IllFormedError as I, SyntaxError as S};
-    match error {
-        E::Syntax(S::InvalidBangMarkup) => bad("the feed is not well-formed: unknown markup behind `<!`"),
-        E::Syntax(_) => cut(),
-        E::IllFormed(I::MismatchedEndTag { .. } | I::UnmatchedEndTag(_)) => {
-            bad("the feed is not well-formed: an end tag does not match its start tag")
-        }
-        E::IllFormed(_) => bad("the feed is not well-formed"),
-        E::Encoding(_) => bad("the feed's text is not in the encoding that it declares"),
-        E::Io(e) => match e.get_ref() {
-            Some(inner) if inner.is::<TokenTooLong>() => bad(inner.to_string()),
-            Some(inner) => match inner.downcast_ref::<Fault>() {
-                Some(f) => Fault::new(f.blame, f.retry, f.message.clone()).hint(f.hint.clone().unwrap_or_default()),
-                None => bad("the feed cannot be read").retry(Retry::Backoff).because(e),
-            },
-            None => bad("the feed cannot be read").retry(Retry::Backoff).because(e),
-        },
-        _ => bad("the feed is not well-formed"),
-    }
 }
