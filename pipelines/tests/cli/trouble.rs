@@ -163,6 +163,102 @@ fn a_setting_that_does_not_exist_is_named_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn every_problem_of_every_file_is_told_at_once_with_its_line() {
+    let home = Home::new();
+    let feed = "\
+        nmae = \"feed\"\n\
+        about = 7\n\
+        models = [\"unts\", \"normalise\"]\n\
+        [source]\n\
+        connector = \"mits\"\n\
+        stream = \"feeds\"\n\
+        read = \"snapshots\"\n\
+        [source.settings]\n\
+        path = \"feed.xml\"\n\
+        checkpoint_rows = \"many\"\n\
+        pathh = \"x\"\n\
+        headers = { Authorization = \"hunter2\" }\n\
+        [[sinks]]\n\
+        sink = \"parquett\"\n\
+        [[sinks]]\n\
+        settings.path = \"${PF_NOT_SET}\"\n\
+        [[sinks]]\n\
+        sink = \"parquet\"\n\
+        settings = { path = 7, rows = 1 }\n\
+        [schedule]\n\
+        cron = [\"0 6 * * *\", \"61 6 * * *\", \"x\"]\n\
+        zone = \"Americas/Chicago\"\n\
+        [freshness]\n\
+        limit_hours = -1\n";
+    // The line, the key, a word of what is wrong, and a word of what to do.
+    let expected = [
+        (0, "`name`: this key is required and missing", "The pipeline's name"),
+        (1, "`nmae`: unknown key", "Did you mean `name`?"),
+        (2, "`about`: expected a string, not a number", "One line for"),
+        (3, "`models[0]`: there is no model or layer `unts`", "`units`"),
+        (6, "`source.stream`: connector `mits` has no stream `feeds`", "`feed`"),
+        (7, "`source.read`: `snapshots` is not one of `snapshot`, `changes`", "`snapshot`?"),
+        (10, "`source.settings.checkpoint_rows`: expected a whole number", "This is: "),
+        (11, "`source.settings.pathh`: unknown key", "`path`?"),
+        (
+            12,
+            "`source.settings.headers.Authorization`: a secret must be named by reference",
+            "environment variable or a file",
+        ),
+        (14, "`sinks[0].sink`: there is no sink `parquett`", "`parquet`?"),
+        (15, "`sinks[1].sink`: this key is required and missing", "The sink's name"),
+        (16, "`sinks[1].settings.path`: the environment variable `PF_NOT_SET` is not set", "${NAME:-default}"),
+        (19, "`sinks[2].settings.path`: expected a string, not a number", ""),
+        (19, "`sinks[2].settings.rows`: unknown key", "Known are"),
+        (21, "`schedule.cron[1]`: ", ""),
+        (21, "`schedule.cron[2]`: ", ""),
+        (22, "`schedule.zone`: `Americas/Chicago` is not a time zone", "IANA"),
+        (24, "`freshness.limit_hours`: expected a whole number from 0 to 4294967295, not `-1`", "Hours since"),
+    ];
+    home.write("specs/feed.toml", feed);
+    home.write("specs/talk.toml", "[[couriers]]\ncourier = \"resmann\"\n[[couriers]]\nconection = \"x\"\n");
+    home.write("specs/torn.toml", "name = \"torn\nabout = \n");
+    let text = home.fails(2, &["check", "--specs", "specs"]);
+    let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("- ")).collect();
+    let of = |file: &str| lines.iter().filter(|l| l.contains(file)).copied().collect::<Vec<_>>();
+    for ((line, what, next), told) in expected.iter().zip(of("feed.toml")) {
+        let place = if *line == 0 { "feed.toml: ".to_owned() } else { format!("feed.toml: line {line}: ") };
+        assert!(told.contains(&format!("{place}{what}")) && told.contains(next), "{what} is not in:\n{told}\n{text}");
+    }
+    assert_eq!(of("feed.toml").len(), expected.len(), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    for (file, words) in [
+        ("talk.toml", ["line 2: `couriers[0].courier`: there is no courier `resmann`", "`resman`?"]),
+        (
+            "talk.toml",
+            ["line 3: `couriers[1].courier`: this key is required", "line 4: `couriers[1].conection`: unknown key"],
+        ),
+        ("torn.toml", ["line 1: ", "line 2: "]),
+    ] {
+        assert!(words.iter().all(|w| of(file).iter().any(|l| l.contains(w))), "{words:?} are not in:\n{text}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_slice(&home.run(&["--json", "check", "--specs", "specs"]).stdout).unwrap();
+    assert_eq!(json["problems"].as_array().unwrap().len(), lines.len(), "{json}");
+}
+
+#[test]
+fn every_secret_that_is_not_there_is_told_at_once() {
+    let home = Home::new();
+    home.write(
+        "specs/resman.toml",
+        "name = \"r\"\nabout = \"x\"\n[source]\nconnector = \"resman\"\nstream = \"inventory\"\n[source.settings]\n\
+         partner_id = \"env:PF_NOT_SET_1\"\napi_key = \"env:PF_NOT_SET_2\"\naccount_id = \"1\"\n\
+         [[sinks]]\nsink = \"postgres\"\n",
+    );
+    let text = home.fails(2, &["check", "--specs", "specs"]);
+    for told in ["line 7: `source.settings.partner_id`: ", "line 8: `source.settings.api_key`: "] {
+        assert!(text.contains(told), "{text}");
+    }
+    assert_eq!(text.matches("is not set").count(), 2, "{text}");
+}
+
+#[test]
 fn odd_prices_are_read_or_refused_but_never_free() {
     let home = Home::new();
     home.ok(&["generate", "mits", "feed.xml", "--properties", "1", "--units", "8"]);
