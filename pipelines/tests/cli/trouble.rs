@@ -163,6 +163,24 @@ fn a_setting_that_does_not_exist_is_named_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn a_copy_says_of_its_rows_only_what_the_destination_knows() {
+    let home = Home::new();
+    home.ok(&["generate", "mits", "feed.xml", "--properties", "1", "--units", "3"]);
+    let database = Database::start(&home);
+    for (to, words) in [("parquet:out", 0), (database.url.as_str(), 4)] {
+        let text = home.ok(&["copy", "mits:feed.xml", to]);
+        let shown = ["new", "changed", "equal", "gone"].iter().filter(|w| text.contains(&format!(" {w} "))).count();
+        assert!(shown == words && text.contains(" rows "), "{text}");
+        let json: serde_json::Value =
+            serde_json::from_str(&home.ok(&["--json", "copy", "mits:feed.xml", to, "--fresh"])).unwrap();
+        let units = json["rows"]["units"].as_object().unwrap();
+        assert!(units["received"] == 3 && units.len() == words + 1, "{json}");
+        assert!(words == 0 || units["unchanged"] == 3, "{json}");
+    }
+    database.stop();
+}
+
+#[test]
 fn every_problem_of_every_file_is_told_at_once_with_its_line() {
     let home = Home::new();
     let feed = "\
