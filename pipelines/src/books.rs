@@ -10,7 +10,7 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde_json::{Value, json};
-use sqlx::Row;
+use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use crate::app::{App, Database};
@@ -173,20 +173,25 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Fault::us("a ledger entry has no JSON form").because(e))
 }
 
-async fn print_freshness(database: &Database, out: &mut dyn Write) -> Result<()> {
-    let what = "cannot read the freshness of properties";
-    let listed: bool = sqlx::query_scalar("select to_regclass('core.account_properties') is not null")
-        .fetch_one(&database.pool)
+/// Whether any account's list of properties was ever loaded.
+async fn has_lists(pool: &PgPool) -> Result<bool> {
+    sqlx::query_scalar("select to_regclass('core.account_properties') is not null")
+        .fetch_one(pool)
         .await
-        .map_err(|e| fault(what, e))?;
+        .map_err(|e| fault("cannot look for the lists of properties", e))
+}
+
+async fn print_freshness(database: &Database, out: &mut dyn Write) -> Result<()> {
     // A property that has left every list it was on is not late: nobody reads it any more.
-    let left = "where not exists (select from core.account_properties a where a.property_id = f.scope) \
-        or exists (select from core.account_properties a where a.property_id = f.scope and a.deleted_at is null)";
+    let read = match has_lists(&database.pool).await? {
+        true => format!(" where not {}", sinks::postgres::unlisted("f.scope")),
+        false => String::new(),
+    };
     let query = format!(
         "select count(*) as scopes, count(*) filter (where observed_at < now() - make_interval(secs => limit_seconds)) as stale \
-         from ops.freshness f {}",
-        if listed { left } else { "" }
+         from ops.freshness f{read}"
     );
+    let what = "cannot read the freshness of properties";
     let row = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_one(&database.pool).await.map_err(|e| fault(what, e))?;
     let open: i64 = sqlx::query_scalar("select count(*) from ops.rejects where resolved_at is null")
         .fetch_one(&database.pool)

@@ -459,6 +459,8 @@ fn a_property_that_left_its_feed_is_offered_no_longer() {
     assert_eq!(home.ok(&["sql", "--lake", "lake", "--format", "csv", "select count(*) as n from units"]), "n\n2\n");
     let status = home.ok(&["status"]);
     assert!(status.contains("0 of them stale"), "{status}");
+    let views = home.ok(&["sql", "--lake", "lake", "--print-views"]);
+    assert_eq!(views.matches("select * from files.account_properties ").count(), 1, "a list is read twice:\n{views}");
     // A feed that is empty by mistake empties nothing.
     let text = run(&[], 4);
     assert!(text.contains("the feed holds no property"), "{text}");
