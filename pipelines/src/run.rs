@@ -196,6 +196,11 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
             outcome = Err(fault);
         }
     }
+    if let Some(pool) = &world.ledger
+        && let Err(fault) = note_withdrawn(pool, &mut summary, &job.connection).await
+    {
+        tracing::warn!(pipeline.name = job.pipeline, error = fault.chain(), "withdrawn properties are not named");
+    }
     summary.status = match &outcome {
         Ok(true) if summary.failed_scopes.is_empty() => Status::Succeeded,
         Ok(true) => Status::Partial,
@@ -224,6 +229,28 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
         lease.release().await;
     }
     outcome.map(|_| summary)
+}
+
+/// Adds a note that names the properties which left their last list in this run.
+async fn note_withdrawn(pool: &PgPool, summary: &mut Summary, connection: &str) -> Result<()> {
+    if summary.rows.get("account_properties").is_none_or(|rows| rows.deleted == 0) {
+        return Ok(());
+    }
+    let gone = crate::books::withdrawn(pool, Some(summary.run)).await?;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let note = Note {
+        topic: "withdrawn".to_owned(),
+        subject: connection.to_owned(),
+        text: format!("on no list any more, and served no longer: {}", crate::books::names_of(&gone)),
+        count: 1,
+    };
+    let failed = |e| catalog::store::pg::fault("cannot keep the run's notes", e);
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    runs::write_notes(&mut connection, summary.run, std::slice::from_ref(&note)).await?;
+    merge_notes(&mut summary.notes, vec![note]);
+    Ok(())
 }
 
 /// Runs slices until the source ends (`true`) or the stop is asked for (`false`).

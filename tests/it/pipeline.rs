@@ -90,8 +90,20 @@ async fn a_property_that_left_the_account_is_no_longer_served() {
         assert!(w.remove_property(&id));
         id
     });
+    let name: String = sqlx::query_scalar("select name from core.account_properties where property_id = $1")
+        .bind(&gone)
+        .fetch_one(rig.pool())
+        .await
+        .unwrap();
     rig.clock.advance(TimeDelta::hours(6));
-    rig.pull().await;
+    let summary = rig.pull().await;
+    let told = format!("on no list any more, and served no longer: {name} ({gone})");
+    assert!(summary.notes.iter().any(|n| n.text == told), "{:?}", summary.notes);
+    let kept = catalog::store::runs::notes(rig.pool(), summary.run).await.unwrap();
+    assert!(kept.iter().any(|n| n.topic == "withdrawn" && n.text == told && n.count == 1), "{kept:?}");
+    // It is news once.
+    rig.clock.advance(TimeDelta::hours(6));
+    assert!(rig.pull().await.notes.iter().all(|n| n.topic != "withdrawn"));
     assert!(!rig.served().await.contains_key(&gone));
     let seen: i64 = sqlx::query_scalar("select count(*) from serving.properties where property_id = $1")
         .bind(&gone)

@@ -459,6 +459,7 @@ fn a_property_that_left_its_feed_is_offered_no_longer() {
     assert_eq!(home.ok(&["sql", "--lake", "lake", "--format", "csv", "select count(*) as n from units"]), "n\n2\n");
     let status = home.ok(&["status"]);
     assert!(status.contains("0 of them stale"), "{status}");
+    assert!(status.contains("on no list any more, and served no longer: At P2 (P2)\n"), "{status}");
     let views = home.ok(&["sql", "--lake", "lake", "--print-views"]);
     assert_eq!(views.matches("select * from files.account_properties ").count(), 1, "a list is read twice:\n{views}");
     // A feed that is empty by mistake empties nothing.
