@@ -1,6 +1,6 @@
 //! What goes wrong around a run, as the person meets it who typed the command.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -160,6 +160,73 @@ fn a_setting_that_does_not_exist_is_named_with_the_one_that_was_meant() {
             assert!(text.contains(word) && text.contains("feed.toml"), "`{word}` is not in:\n{text}");
         }
     }
+}
+
+/// One call as it stands, and how long it took: the status line and headers, and the body.
+fn call(address: &str, path: &str) -> (String, String, Duration) {
+    let began = Instant::now();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut bytes = Vec::new();
+    // A body that is cut off is an error of the connection.
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    (head.to_owned(), body.to_owned(), began.elapsed())
+}
+
+#[test]
+fn a_simulated_vendor_misbehaves_as_it_is_told() {
+    for (vendor, variables) in [("resman", 6), ("ownerrez", 5), ("hostaway", 5), ("guesty", 4), ("calendars", 5)] {
+        let base = ["--properties", "1", "--units", "1", "--after", "1", "--every", "2", "--times", "1"];
+        let told = |more: &[&str]| {
+            let simulated = Simulated::start(vendor, variables, &[&base[..], more].concat());
+            let at = |v: &String| v.split("http://").nth(1).map(|rest| rest.split('/').next().unwrap().to_owned());
+            let address = simulated.environment.iter().find_map(|(_, value)| at(value)).unwrap();
+            // The first call goes well, the third is the second after it, and the fifth is good again.
+            let answers: Vec<_> = (0..5).map(|_| call(&address, "/somewhere")).collect();
+            let plain = &answers[0];
+            for good in [1, 3, 4] {
+                assert_eq!(
+                    (&answers[good].0.lines().next(), &answers[good].1),
+                    (&plain.0.lines().next(), &plain.1),
+                    "{vendor} {more:?}"
+                );
+            }
+            (plain.clone(), answers[2].clone())
+        };
+        for (how, status) in [("too-many-requests", "429"), ("429", "429"), ("server-error", "503")] {
+            let (_, (head, ..)) = told(&["--misbehave", how, "--retry-after-secs", "7"]);
+            assert!(head.starts_with(&format!("http/1.1 {status} ")), "{vendor} {how}: {head}");
+            assert_eq!(head.contains("retry-after: 7"), status == "429", "{vendor} {how}: {head}");
+        }
+        let (_, (_, page, _)) = told(&["--misbehave", "html"]);
+        assert!(page.contains("<html"), "{vendor}: {page}");
+        let (_, (_, nothing, _)) = told(&["--misbehave", "empty"]);
+        assert_eq!(nothing, "", "{vendor}");
+        let ((_, whole, _), (_, late, took)) = told(&["--misbehave", "slow", "--slow-ms", "400"]);
+        assert!(late == whole && took >= Duration::from_millis(400), "{vendor}: {took:?}");
+        for how in ["cut-body", "malformed"] {
+            let ((_, whole, _), (_, part, _)) = told(&["--misbehave", how]);
+            assert!(whole.len() < 2 || part.len() < whole.len(), "{vendor} {how}: {part}");
+        }
+        // On another path it behaves.
+        let (plain, same) = told(&["--misbehave", "html", "--on", "/elsewhere*"]);
+        assert_eq!(plain.1, same.1, "{vendor}");
+    }
+    let home = Home::new();
+    let text = home.fails(2, &["simulate", "resman", "--every", "2"]);
+    assert!(text.contains("--misbehave"), "{text}");
+}
+
+#[test]
+fn a_run_gets_through_a_vendor_that_misbehaves() {
+    let home = Home::new();
+    let ways = "--misbehave too-many-requests,server-error,cut-body,malformed,slow --every 25 --slow-ms 50 --retry-after-secs 0";
+    let vendor =
+        Simulated::resman(&[&["--properties", "2", "--units", "5"], &*ways.split(' ').collect::<Vec<_>>()].concat());
+    let output = vendor.command(&home, &["run", "resman_inventory"]).output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", said(&output));
 }
 
 #[test]
