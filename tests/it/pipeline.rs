@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use catalog::store::runs::Status;
 use catalog::{Result, Slice, SliceId};
 use chrono::TimeDelta;
+use connectors::{Event, Request, Source, Stream};
 use fixtures::resman::{Misbehaviour, Rule};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use kit::db::TestDb;
 use kit::rig::{PIPELINE, Rig};
 use pipelines::run::{Job, run};
@@ -272,6 +276,69 @@ async fn a_stop_ends_behind_the_slice_and_the_next_run_goes_on() {
     let rest = rig.pull().await;
     assert_eq!((rest.run, rest.status), (summary.run, Status::Succeeded));
     assert_eq!(rig.served().await, rig.truth());
+}
+
+/// A source that falls silent: after so many checkpoints, and rows that no checkpoint covers, it never says anything again.
+struct Silent {
+    inner: Box<dyn Source>,
+    after: usize,
+    ahead: bool,
+    silent: Arc<Notify>,
+}
+
+#[async_trait]
+impl Source for Silent {
+    fn streams(&self) -> Vec<Stream> {
+        self.inner.streams()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
+    fn read(&self, request: Request) -> BoxStream<'_, Result<Event>> {
+        let mut left = self.after;
+        let said = self.inner.read(request).take_while(move |event| {
+            let covers = matches!(event, Ok(Event::Checkpoint(_)));
+            let said = !covers || left > 0;
+            left = left.saturating_sub(usize::from(covers));
+            std::future::ready(said)
+        });
+        let silence = futures::stream::once(async {
+            self.silent.notify_one();
+            std::future::pending().await
+        });
+        said.chain(silence).boxed()
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.ahead
+    }
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_vendor_that_is_silent() {
+    for (after, ahead) in [(0, false), (1, false), (2, false), (1, true), (2, true)] {
+        let rig = Rig::small().await;
+        let mut job = rig.job().await;
+        let silent = Arc::new(Notify::new());
+        job.source = Box::new(Silent { inner: job.source, after, ahead, silent: silent.clone() });
+        let stop = CancellationToken::new();
+        let world = rig.app.world(Some(&rig.database));
+        let asked = async {
+            silent.notified().await;
+            stop.cancel();
+        };
+        let run = async { tokio::time::timeout(Duration::from_secs(60), run(&world, job, &stop)).await };
+        let (ended, ()) = tokio::join!(run, asked);
+        let summary = ended.expect("the stop waits for the vendor").unwrap();
+        assert_eq!((summary.status, summary.slices as usize), (Status::Stopped, after), "{after} {ahead}");
+        let entered = catalog::store::runs::find(rig.pool(), summary.run).await.unwrap().unwrap();
+        assert_eq!(entered.status, Status::Stopped);
+        let rest = rig.pull().await;
+        assert_eq!((rest.run, rest.status), (summary.run, Status::Succeeded), "{after} {ahead}");
+        assert_eq!(rig.served().await, rig.truth());
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What goes wrong around a run, as the person meets it who typed the command.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -227,6 +228,27 @@ fn a_run_gets_through_a_vendor_that_misbehaves() {
         Simulated::resman(&[&["--properties", "2", "--units", "5"], &*ways.split(' ').collect::<Vec<_>>()].concat());
     let output = vendor.command(&home, &["run", "resman_inventory"]).output().unwrap();
     assert!(matches!(output.status.code(), Some(0 | 3)), "{}", said(&output));
+}
+
+#[test]
+fn a_run_ends_at_once_when_asked_though_its_vendor_hangs() {
+    let home = Home::new();
+    let hangs = "--misbehave slow --slow-ms 600000 --on MITS/GetMarketing4_0 --after 1 --every 1";
+    let vendor =
+        Simulated::resman(&[&["--properties", "3", "--units", "5"], &*hangs.split(' ').collect::<Vec<_>>()].concat());
+    let mut command = vendor.command(&home, &["run", "resman_inventory"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
+    first_slice(&home, &mut child);
+    let asked = Instant::now();
+    // As a terminal does it: everything that the command has started hears it too.
+    let group = format!("-{}", child.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("stopped cleanly"), "{}", said(&output));
+    assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
+    let runs: serde_json::Value = serde_json::from_str(&home.ok(&["--json", "status"])).unwrap();
+    assert_eq!(runs[0]["status"], "stopped", "{runs}");
 }
 
 #[test]
