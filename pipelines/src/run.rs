@@ -195,7 +195,7 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
         *since = runs::cursor(pool, &job.pipeline, &job.stream.name).await?;
     }
     let mut outcome = match prepare(&mut job, resume.as_ref(), stop).await {
-        Ok(true) => slices(world, &mut job, &mut summary, resume, next, stop).await,
+        Ok(true) => slices(world, &mut job, &mut summary, resume, next, stop).await.map_err(went_away),
         ended => ended,
     };
     for sink in &mut job.sinks {
@@ -291,6 +291,16 @@ fn targets(job: &Job) -> Vec<Target> {
     let mut targets = crate::plan::targets(&job.models);
     targets.extend(crate::plan::direct(&job.stream.datasets));
     targets
+}
+
+/// A fault of a run whose database left it, told as what it is.
+fn went_away(fault: Fault) -> Fault {
+    if !catalog::store::pg::is_gone(&fault) {
+        return fault;
+    }
+    Fault::remote("the database went away in the middle of the run")
+        .hint("What was committed stays. Run the same again once the database is back: it goes on from there.")
+        .because(fault)
 }
 
 /// Runs slices until the source ends (`true`) or the stop is asked for (`false`).

@@ -19,6 +19,7 @@ use kit::rig::{PIPELINE, Rig};
 use pipelines::run::{Job, run};
 use proptest::prelude::*;
 use sinks::{Abilities, Receipt, Sink, Target};
+use sqlx::Connection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -369,6 +370,90 @@ async fn a_server_that_drops_every_connection_mid_run_costs_no_row() {
     tokio::select! { _ = rig.run(job) => panic!("the run should hang"), () = cut => {} }
     rig.pull().await;
     assert_eq!(rig.served().await, rig.truth());
+}
+
+/// Cuts every connection of the database before one step, and goes on as if nothing had happened.
+struct Cut {
+    inner: Box<dyn Sink>,
+    url: String,
+    step: Arc<AtomicUsize>,
+    at: usize,
+}
+
+impl Cut {
+    async fn step(&self) {
+        if self.step.fetch_add(1, Ordering::SeqCst) == self.at {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for Cut {
+    fn abilities(&self) -> Abilities {
+        self.inner.abilities()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
+    async fn prepare(&mut self, targets: &[Target]) -> Result<()> {
+        self.inner.prepare(targets).await
+    }
+
+    async fn begin(&mut self, slice: SliceId) -> Result<()> {
+        self.step().await;
+        self.inner.begin(slice).await
+    }
+
+    async fn write(&mut self, dataset: &str, batch: RecordBatch) -> Result<()> {
+        self.inner.write(dataset, batch).await
+    }
+
+    async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
+        self.step().await;
+        self.inner.commit(slice).await
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_database_goes_away_says_so_and_goes_on_when_it_is_back() {
+    let mut told = 0;
+    for at in 0..6 {
+        let rig = Rig::of(2, 6, 5).await;
+        let mut job = rig.job().await;
+        let step = Arc::new(AtomicUsize::new(0));
+        let cut = |inner: Box<dyn Sink>| {
+            let url = rig.db.url.clone();
+            if !inner.abilities().keeps_cursor {
+                return inner;
+            }
+            Box::new(Cut { inner, url, step: step.clone(), at }) as Box<dyn Sink>
+        };
+        job.sinks = std::mem::take(&mut job.sinks).into_iter().map(cut).collect();
+        // Where nothing was under way, a new connection is as good.
+        if let Err(fault) = rig.run(job).await {
+            told += 1;
+            assert!(
+                fault.chain().starts_with("the database went away in the middle of the run: "),
+                "{}",
+                fault.chain()
+            );
+            let hint = fault.hint.as_deref().unwrap_or_default();
+            assert!(hint.contains("What was committed stays") && hint.contains("goes on from there"), "{hint}");
+            assert!(fault.blame == catalog::Blame::Remote && fault.is_retryable(), "{fault:?}");
+        }
+        assert!(step.load(Ordering::SeqCst) > at, "step {at} did not come");
+        assert_eq!(rig.pull().await.status, Status::Succeeded);
+        assert_eq!(rig.served().await, rig.truth(), "cut before step {at}");
+    }
+    assert!(told >= 3, "{told}");
 }
 
 #[tokio::test]
