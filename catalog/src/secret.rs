@@ -12,10 +12,13 @@ use crate::{Fault, Result};
 /// Where a secret lives: `env:NAME` or `file:/path`. A settings file never holds the secret itself.
 #[derive(Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("format" = SecretRef::FORMAT))]
 pub struct SecretRef(String);
 
 impl SecretRef {
+    /// What the JSON Schema of settings says of such a key under `format`.
+    pub const FORMAT: &str = "secret-reference";
+
     /// Parses `env:NAME` or `file:/path`.
     pub fn parse(text: &str) -> Result<Self> {
         match text.split_once(':') {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::Cursor;
@@ -44,8 +44,8 @@ pub struct Slice {
     pub notes: Vec<Note>,
 }
 
-/// What became of a slice's rows of one dataset.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What became of a slice's rows of one dataset. As JSON it has only what the sink knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// Rows that came in.
     pub received: u64,
@@ -57,6 +57,33 @@ pub struct Receipt {
     pub unchanged: u64,
     /// Rows that left their snapshot.
     pub deleted: u64,
+    /// Rows that were put beside what is there, by a sink that does not look at it: whether they are new, only reading
+    /// shows.
+    pub appended: u64,
+}
+
+impl Receipt {
+    /// Whether the sink has compared the rows with what was there; else it only knows how many there are.
+    pub fn compared(&self) -> bool {
+        self.appended == 0
+    }
+}
+
+impl Serialize for Receipt {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let known: &[(&'static str, u64)] = if self.compared() {
+            &[
+                ("received", self.received),
+                ("inserted", self.inserted),
+                ("updated", self.updated),
+                ("unchanged", self.unchanged),
+                ("deleted", self.deleted),
+            ]
+        } else {
+            &[("received", self.received)]
+        };
+        serializer.collect_map(known.iter().copied())
+    }
 }
 
 impl std::ops::AddAssign for Receipt {
@@ -66,6 +93,7 @@ impl std::ops::AddAssign for Receipt {
         self.updated += other.updated;
         self.unchanged += other.unchanged;
         self.deleted += other.deleted;
+        self.appended += other.appended;
     }
 }
 

@@ -10,7 +10,7 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde_json::{Value, json};
-use sqlx::Row;
+use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use crate::app::{App, Database};
@@ -173,27 +173,71 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Fault::us("a ledger entry has no JSON form").because(e))
 }
 
-async fn print_freshness(database: &Database, out: &mut dyn Write) -> Result<()> {
-    let what = "cannot read the freshness of properties";
-    let listed: bool = sqlx::query_scalar("select to_regclass('core.account_properties') is not null")
-        .fetch_one(&database.pool)
+/// How many properties are named before the rest is only counted.
+const NAMED: usize = 5;
+
+/// Properties by name and id, the rest of many as a number.
+pub fn names_of(properties: &[(String, String)]) -> String {
+    let named = properties.iter().take(NAMED).map(|(id, name)| format!("{name} ({id})")).collect::<Vec<_>>().join(", ");
+    match properties.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// The properties that no list has any more, by id and name, the latest first; of a run, those that left their last list in it.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn withdrawn(pool: &PgPool, run: Option<Uuid>) -> Result<Vec<(String, String)>> {
+    if !has_lists(pool).await? {
+        return Ok(Vec::new());
+    }
+    // Rows are withdrawn in the transaction that enters their slice.
+    let query = format!(
+        "select l.property_id, max(l.name) from core.account_properties l where {} \
+         group by 1 having $1::uuid is null or max(l.deleted_at) in (select created_at from ops.slices where run_id = $1) \
+         order by max(l.deleted_at) desc, 1",
+        sinks::postgres::unlisted("l.property_id")
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(query))
+        .bind(run)
+        .fetch_all(pool)
         .await
-        .map_err(|e| fault(what, e))?;
+        .map_err(|e| fault("cannot read which properties were withdrawn", e))
+}
+
+/// Whether any account's list of properties was ever loaded.
+async fn has_lists(pool: &PgPool) -> Result<bool> {
+    sqlx::query_scalar("select to_regclass('core.account_properties') is not null")
+        .fetch_one(pool)
+        .await
+        .map_err(|e| fault("cannot look for the lists of properties", e))
+}
+
+async fn print_freshness(database: &Database, out: &mut dyn Write) -> Result<()> {
     // A property that has left every list it was on is not late: nobody reads it any more.
-    let left = "where not exists (select from core.account_properties a where a.property_id = f.scope) \
-        or exists (select from core.account_properties a where a.property_id = f.scope and a.deleted_at is null)";
+    let read = match has_lists(&database.pool).await? {
+        true => format!(" where not {}", sinks::postgres::unlisted("f.scope")),
+        false => String::new(),
+    };
     let query = format!(
         "select count(*) as scopes, count(*) filter (where observed_at < now() - make_interval(secs => limit_seconds)) as stale \
-         from ops.freshness f {}",
-        if listed { left } else { "" }
+         from ops.freshness f{read}"
     );
+    let what = "cannot read the freshness of properties";
     let row = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_one(&database.pool).await.map_err(|e| fault(what, e))?;
     let open: i64 = sqlx::query_scalar("select count(*) from ops.rejects where resolved_at is null")
         .fetch_one(&database.pool)
         .await
         .map_err(|e| fault("cannot count the rejects", e))?;
     let (scopes, stale): (i64, i64) = (row.get("scopes"), row.get("stale"));
-    print(out, format_args!("{scopes} scopes loaded, {stale} of them stale; {open} open rejects"))
+    print(out, format_args!("{scopes} scopes loaded, {stale} of them stale; {open} open rejects"))?;
+    let gone = withdrawn(&database.pool, None).await?;
+    if !gone.is_empty() {
+        print(out, format_args!("on no list any more, and served no longer: {}", names_of(&gone)))?;
+    }
+    Ok(())
 }
 
 /// Shows rejects, newest first.
@@ -356,4 +400,18 @@ fn list_one(name: &str, as_json: bool, out: &mut dyn Write) -> Result<()> {
     }
     let text = serde_json::to_string_pretty(&schema).map_err(|e| Fault::us("a schema has no JSON form").because(e))?;
     print(out, format_args!("{name}: {about}\n{text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_of;
+
+    #[test]
+    fn many_properties_are_named_up_to_a_number_and_then_counted() {
+        let properties = |n: usize| (1..=n).map(|i| (format!("P{i}"), format!("At {i}"))).collect::<Vec<_>>();
+        assert_eq!(names_of(&properties(2)), "At 1 (P1), At 2 (P2)");
+        assert_eq!(names_of(&properties(5)).matches("(P").count(), 5);
+        assert!(names_of(&properties(5)).ends_with("(P5)"));
+        assert!(names_of(&properties(1_005)).ends_with("At 5 (P5) and 1000 more"));
+    }
 }

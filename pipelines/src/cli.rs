@@ -649,9 +649,10 @@ fn midnight(day: NaiveDate) -> DateTime<Utc> {
 
 async fn check(app: &App, live: bool, json: bool, out: &mut dyn Write) -> Result<End> {
     let (plans, mut faults) = app.plans().await?;
+    let (couriers, wrong) = crate::couriers::check(app.specs.as_deref())?;
+    faults.extend(wrong);
     let mut doubtful = BTreeSet::new();
     if live && !plans.is_empty() {
-        let couriers = crate::couriers::all(app.specs.as_deref())?;
         let mut opened = std::collections::BTreeSet::new();
         let database = app.database().await?;
         for plan in &plans {

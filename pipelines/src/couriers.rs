@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::lines::Lines;
 use crate::names;
 use crate::settings::{check_settings, check_value};
 use crate::spec::{self, interpolate};
@@ -40,31 +41,53 @@ impl CourierSpec {
 /// # Errors
 /// When a file is not valid.
 pub fn all(folder: Option<&Path>) -> Result<Vec<CourierSpec>> {
+    let (found, faults) = check(folder)?;
+    if faults.is_empty() { Ok(found) } else { Err(crate::app::all_of(&faults)) }
+}
+
+/// The couriers of all files, and every problem of any of these files.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn check(folder: Option<&Path>) -> Result<(Vec<CourierSpec>, Vec<Fault>)> {
     /// The whole of a courier file.
     #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     struct File {
+        /// The couriers, each under `[[couriers]]`.
         couriers: Vec<CourierSpec>,
     }
-    let mut found = Vec::new();
+    let (mut couriers, mut faults) = (Vec::new(), Vec::new());
     for file in spec::courier_files(folder)? {
-        let wrong = |e: &toml::de::Error| Fault::user(format!("{}: {}", file.place, e.message().trim()));
-        let mut value: Value = toml::from_str(&file.text).map_err(|e| wrong(&e))?;
-        let mut faults = Vec::new();
-        check_value(&mut value, &schemars::schema_for!(File).to_value(), "", &mut faults);
-        if !faults.is_empty() {
-            return Err(crate::app::all_of(&faults).at(&file.place));
-        }
-        let parsed: File = toml::from_str(&file.text).map_err(|e| wrong(&e))?;
-        for courier in &parsed.couriers {
-            if sinks::find_courier(&courier.courier).is_none() {
-                return Err(Fault::user(format!("{}: there is no courier `{}`", file.place, courier.courier))
-                    .hint(names::hint(&courier.courier, sinks::COURIERS.iter().map(|e| e.name))));
+        let placed = |found: Vec<Fault>| found.into_iter().map(|f| f.at(&file.place)).collect::<Vec<_>>();
+        let (mut value, lines) = match Lines::read(&file.text) {
+            Ok(read) => read,
+            Err(found) => {
+                faults.extend(placed(found));
+                continue;
+            }
+        };
+        let mut found = Vec::new();
+        check_value(&mut value, &schemars::schema_for!(File).to_value(), "", &mut found);
+        for (i, courier) in value["couriers"].as_array().into_iter().flatten().enumerate() {
+            if let Some(name) = courier.get("courier").and_then(Value::as_str)
+                && sinks::find_courier(name).is_none()
+            {
+                found.push(
+                    Fault::user(format!("`couriers[{i}].courier`: there is no courier `{name}`"))
+                        .hint(names::hint(name, sinks::COURIERS.iter().map(|e| e.name))),
+                );
             }
         }
-        found.extend(parsed.couriers);
+        if found.is_empty() {
+            match serde_json::from_value::<File>(value) {
+                Ok(file) => couriers.extend(file.couriers),
+                Err(error) => found.push(Fault::user(error.to_string())),
+            }
+        }
+        faults.extend(placed(lines.place(found)));
     }
-    Ok(found)
+    Ok((couriers, faults))
 }
 
 /// The courier of a connection, its settings complete.

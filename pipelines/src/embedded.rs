@@ -322,7 +322,8 @@ fn spawn_server(
         command.args(["-c", setting]);
     }
     let errors = log.try_clone().map_err(|e| Fault::user("the server's log cannot be opened").because(e))?;
-    command.stdin(Stdio::null()).stdout(log).stderr(errors);
+    // In the terminal's foreground group, Ctrl-C would end the server under whoever is about to end cleanly.
+    command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
     as_user(&mut command, user.as_ref());
     let parent = nix::unistd::getpid();
     let die_with_parent = move || {

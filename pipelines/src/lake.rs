@@ -432,17 +432,10 @@ fn views(tables: &[Table], as_of: Option<DateTime<Utc>>) -> Vec<View> {
     );
     let mut views = vec![View { name: "files.whole".to_owned(), body: whole }];
     // The list of properties comes first: what belongs to one that has left it is in no view behind.
-    let list = tables.iter().find(|t| t.dataset.name == "account_properties" && t.has_files);
-    if let Some(list) = list {
-        let history = "files.listed_properties".to_owned();
-        views.push(View { name: history.clone(), body: list.committed(as_of) });
-        let body = format!(
-            "select distinct property_id from {history}\nwhere property_id not in (select property_id from (\n{}\n) as listed)",
-            list.newest(&history, false)
-        );
-        views.push(View { name: "files.left_properties".to_owned(), body });
-    }
-    for table in tables {
+    let mut tables: Vec<&Table> = tables.iter().collect();
+    tables.sort_by_key(|table| table.dataset.name != PROPERTIES);
+    let mut listed = false;
+    for table in &tables {
         let name = identifier(&table.dataset.name);
         let committed = table.committed(as_of);
         match table.dataset.mode {
@@ -451,8 +444,12 @@ fn views(tables: &[Table], as_of: Option<DateTime<Utc>>) -> Vec<View> {
             WriteMode::Upsert | WriteMode::Snapshot => {
                 let history = identifier(&format!("{}_history", table.dataset.name));
                 views.push(View { name: history.clone(), body: committed });
-                views.push(View { name, body: table.newest(&history, list.is_some()) });
+                views.push(View { name, body: table.newest(&history, listed) });
             }
+        }
+        if table.dataset.name == PROPERTIES && table.has_files {
+            listed = true;
+            views.push(View { name: "files.left_properties".to_owned(), body: LEFT_PROPERTIES.to_owned() });
         }
     }
     if tables.iter().any(|t| t.dataset.name == "price_history") {
@@ -464,6 +461,14 @@ fn views(tables: &[Table], as_of: Option<DateTime<Utc>>) -> Vec<View> {
     }
     views
 }
+
+/// The dataset of the lists of properties.
+const PROPERTIES: &str = "account_properties";
+
+/// The properties that were on a list once and are on none any more.
+const LEFT_PROPERTIES: &str = "\
+select distinct property_id from account_properties_history
+where property_id not in (select property_id from account_properties)";
 
 /// What a rent was and became. A price that was withdrawn and came back is compared with what it was before.
 const PRICE_CHANGES: &str = "\

@@ -16,6 +16,7 @@ pub mod http;
 pub mod inbox;
 pub mod jobs;
 pub mod lake;
+mod lines;
 pub mod map;
 pub mod matching;
 mod names;

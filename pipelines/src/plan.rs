@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use catalog::{Env, Fault, Result, WriteMode};
-use serde_json::Value;
+use serde::Deserialize as _;
+use serde_json::{Map, Value};
 use transforms::Model;
 
+use crate::lines::{Lines, told};
 use crate::names;
 use crate::schedule::Schedule;
-use crate::settings::{check_settings, check_value};
-use crate::spec::{ReadSpec, Spec, SpecFile, interpolate};
+use crate::settings::{check_settings, check_value, unusable};
+use crate::spec::{ReadSpec, ScheduleSpec, Spec, SpecFile, interpolate};
 
 /// A pipeline that has passed every check that needs no call outside.
 #[derive(Debug, Clone)]
@@ -66,142 +68,164 @@ pub fn models_for(datasets: &[catalog::Dataset]) -> Result<Vec<&'static Model>> 
     Ok(chosen)
 }
 
-/// Reads every file and checks all of them, without a call outside. Problems of one file do not hide those of another.
+/// Reads every file and checks all of them, without a call outside. Neither problems of another file nor others of the same
+/// file hide one: only what is no valid TOML does.
 pub async fn check(files: &[SpecFile]) -> (Vec<Plan>, Vec<Fault>) {
     let mut faults = Vec::new();
     let mut plans: Vec<Plan> = Vec::new();
     let mut places: BTreeMap<String, String> = BTreeMap::new();
     for file in files {
-        let mut found = Vec::new();
-        if let Some(plan) = check_file(file, &mut found).await {
-            if let Some(other) = places.insert(plan.spec.name.clone(), file.place.clone()) {
-                found.push(
-                    Fault::user(format!("the name `{}` is taken by `{other}`", plan.spec.name))
-                        .hint("Give each pipeline a name of its own."),
-                );
-            } else if found.is_empty() {
-                plans.push(plan);
+        let (value, lines) = match Lines::read(&file.text) {
+            Ok(read) => read,
+            Err(found) => {
+                faults.extend(found.into_iter().map(|f| f.at(&file.place)));
+                continue;
             }
+        };
+        let mut found = Vec::new();
+        if let Some(name) = word(&value, "/name")
+            && let Some(other) = places.insert(name.to_owned(), file.place.clone())
+        {
+            found.push(
+                Fault::user(format!("`name`: `{name}` is taken by `{other}`"))
+                    .hint("Give each pipeline a name of its own."),
+            );
         }
-        faults.extend(found.into_iter().map(|f| f.at(&file.place)));
+        plans.extend(check_file(file, value, &mut found).await);
+        faults.extend(lines.place(found).into_iter().map(|f| f.at(&file.place)));
     }
     (plans, faults)
 }
 
-async fn check_file(file: &SpecFile, faults: &mut Vec<Fault>) -> Option<Plan> {
-    let table: toml::Table = match file.text.parse() {
-        Ok(table) => table,
-        Err(error) => {
-            let line = error.span().map_or(0, |s| file.text[..s.start.min(file.text.len())].lines().count().max(1));
-            faults.push(
-                Fault::user(format!("line {line}: {}", error.message().trim())).hint("The file must be valid TOML."),
-            );
-            return None;
-        }
-    };
-    let mut value = match serde_json::to_value(&table) {
-        Ok(value) => value,
-        Err(error) => {
-            faults.push(Fault::user("the file holds a value that has no JSON form").because(error));
-            return None;
-        }
-    };
+/// Checks the parts of a file one by one, as far as each is there: what is missing or of a wrong type has been told by the
+/// schema and says nothing about the rest.
+async fn check_file(file: &SpecFile, mut value: Value, faults: &mut Vec<Fault>) -> Option<Plan> {
     interpolate(&mut value, "", faults, &|name| std::env::var(name).ok());
-    let before = faults.len();
-    let schema = schemars::schema_for!(Spec).to_value();
-    let doubts = check_value(&mut value, &schema, "", faults);
-    let mut spec: Spec = match serde_json::from_value(value) {
-        Ok(spec) => spec,
-        Err(error) => {
-            // What is wrong was named above, in better words.
-            if faults.len() == before && doubts.is_empty() {
-                faults.push(Fault::user(error.to_string()));
-            } else {
-                faults.extend(doubts);
-            }
-            return None;
-        }
-    };
-    let (models, direct) = check_source(&mut spec, faults).await;
+    check_value(&mut value, &schemars::schema_for!(Spec).to_value(), "", faults);
+    let (models, direct) = check_source(&mut value, faults).await;
     let written: Vec<_> = targets(&models).into_iter().chain(direct.iter().cloned()).collect();
-    check_sinks(&mut spec, &written, faults);
-    check_schedule(&spec, faults);
-    Some(Plan { spec, place: file.place.clone(), models, direct })
+    check_sinks(&mut value, &written, faults);
+    check_schedule(&value, faults);
+    if !faults.is_empty() {
+        return None;
+    }
+    match serde_json::from_value(value) {
+        Ok(spec) => Some(Plan { spec, place: file.place.clone(), models, direct }),
+        Err(error) => {
+            faults.push(Fault::user(error.to_string()));
+            None
+        }
+    }
 }
 
-async fn check_source(spec: &mut Spec, faults: &mut Vec<Fault>) -> (Vec<&'static Model>, Vec<sinks::Target>) {
-    let connection = spec.connection().to_owned();
-    let source = &mut spec.source;
-    let Some(entry) = connectors::find(&source.connector) else {
-        faults.push(
-            Fault::user(format!("`source.connector`: there is no connector `{}`", source.connector))
-                .hint(names::hint(&source.connector, connectors::ALL.iter().map(|e| e.name))),
-        );
-        return Default::default();
-    };
-    if !check_settings(&entry.schema(), |s| entry.check(s), &mut source.settings, "source.settings", faults) {
-        return Default::default();
-    }
-    // Opening resolves the secrets and makes no call outside.
-    let env = Env { connection, ..Env::default() };
-    let streams = match entry.open(Value::Object(source.settings.clone()), env).await {
-        Ok(source) => source.streams(),
+fn word<'a>(value: &'a Value, at: &str) -> Option<&'a str> {
+    value.pointer(at)?.as_str()
+}
+
+/// The settings of a component, made when they were left out; `None` when something else stands there.
+fn settings(component: &mut Value) -> Option<&mut Map<String, Value>> {
+    component.as_object_mut()?.entry("settings").or_insert_with(|| Value::Object(Map::new())).as_object_mut()
+}
+
+async fn check_source(value: &mut Value, faults: &mut Vec<Fault>) -> (Vec<&'static Model>, Vec<sinks::Target>) {
+    let wanted = match check_models(value, faults) {
+        Ok(wanted) => wanted,
         Err(fault) => {
-            faults.push(fault.at("`source.settings`"));
-            return Default::default();
-        }
-    };
-    let Some(stream) = streams.iter().find(|s| s.name == source.stream) else {
-        faults.push(
-            Fault::user(format!("`source.stream`: connector `{}` has no stream `{}`", source.connector, source.stream))
-                .hint(names::hint(&source.stream, streams.iter().map(|s| &*s.name))),
-        );
-        return Default::default();
-    };
-    let (fed, all) = match (models_for(&stream.datasets), transforms::models::all()) {
-        (Ok(fed), Ok(all)) => (fed, all),
-        (Err(fault), _) | (_, Err(fault)) => {
             faults.push(fault);
             return Default::default();
         }
     };
-    let direct = direct(&stream.datasets);
-    let Some(wanted) = &spec.models else { return (fed, direct) };
-    for name in wanted {
-        if !all.iter().any(|m| m.name == *name || m.layer == *name) {
+    let Some(streams) = check_connector(value, faults).await else { return Default::default() };
+    let (Some(connector), Some(wanted_stream)) = (word(value, "/source/connector"), word(value, "/source/stream"))
+    else {
+        return Default::default();
+    };
+    let Some(stream) = streams.iter().find(|s| s.name == wanted_stream) else {
+        faults.push(
+            Fault::user(format!("`source.stream`: connector `{connector}` has no stream `{wanted_stream}`"))
+                .hint(names::hint(wanted_stream, streams.iter().map(|s| &*s.name))),
+        );
+        return Default::default();
+    };
+    match models_for(&stream.datasets) {
+        Ok(fed) => {
+            let chosen = fed.into_iter().filter(|m| wanted.as_ref().is_none_or(|w| w.contains(&m.name.as_str())));
+            (chosen.collect(), direct(&stream.datasets))
+        }
+        Err(fault) => {
+            faults.push(fault);
+            Default::default()
+        }
+    }
+}
+
+/// The names of the models that a file asks for, itself or by their layer; nothing when it asks for none.
+fn check_models(value: &Value, faults: &mut Vec<Fault>) -> Result<Option<Vec<&'static str>>> {
+    let Some(names) = value.get("models").and_then(Value::as_array) else { return Ok(None) };
+    let all = transforms::models::all()?;
+    let mut wanted = Vec::new();
+    for (i, name) in names.iter().enumerate().filter_map(|(i, name)| Some((i, name.as_str()?))) {
+        let meant = all.iter().filter(|m| m.name == name || m.layer == name);
+        let before = wanted.len();
+        wanted.extend(meant.map(|m| m.name.as_str()));
+        if wanted.len() == before {
             faults.push(
-                Fault::user(format!("`models`: there is no model or layer `{name}`"))
+                Fault::user(format!("`models[{i}]`: there is no model or layer `{name}`"))
                     .hint(names::hint(name, all.iter().map(|m| m.name.as_str()))),
             );
         }
     }
-    (fed.into_iter().filter(|m| wanted.iter().any(|w| *w == m.name || *w == m.layer)).collect(), direct)
+    Ok(Some(wanted))
 }
 
-fn check_sinks(spec: &mut Spec, targets: &[sinks::Target], faults: &mut Vec<Fault>) {
-    if spec.sinks.is_empty() {
-        faults.push(Fault::user("`sinks` is empty").hint("Name at least one sink, such as `postgres`."));
+/// The streams of a file's connector, as far as its settings let it be opened.
+async fn check_connector(value: &mut Value, faults: &mut Vec<Fault>) -> Option<Vec<connectors::Stream>> {
+    let name = word(value, "/source/connector")?.to_owned();
+    let connection = word(value, "/source/connection").unwrap_or(&name).to_owned();
+    let Some(entry) = connectors::find(&name) else {
+        faults.push(
+            Fault::user(format!("`source.connector`: there is no connector `{name}`"))
+                .hint(names::hint(&name, connectors::ALL.iter().map(|e| e.name))),
+        );
+        return None;
+    };
+    let settings = settings(value.get_mut("source")?)?;
+    let clean = !told(faults, "source.settings");
+    let sound = check_settings(&entry.schema(), |s| entry.check(s), settings, "source.settings", faults) && clean;
+    // Opening resolves the secrets and makes no call outside.
+    match entry.open(Value::Object(settings.clone()), Env { connection, ..Env::default() }).await {
+        Ok(source) => Some(source.streams()),
+        Err(fault) => {
+            if sound {
+                faults.extend(unusable(&entry.schema(), settings, "source.settings", fault));
+            }
+            None
+        }
     }
-    for (i, sink) in spec.sinks.iter_mut().enumerate() {
+}
+
+fn check_sinks(value: &mut Value, targets: &[sinks::Target], faults: &mut Vec<Fault>) {
+    let Some(all) = value.get_mut("sinks").and_then(Value::as_array_mut) else { return };
+    if all.is_empty() {
+        faults.push(Fault::user("`sinks`: the list is empty").hint("Name at least one sink, such as `postgres`."));
+    }
+    for (i, sink) in all.iter_mut().enumerate() {
         let place = format!("sinks[{i}]");
-        let Some(entry) = sinks::find(&sink.sink) else {
+        let Some(name) = word(sink, "/sink").map(str::to_owned) else { continue };
+        let Some(entry) = sinks::find(&name) else {
             faults.push(
-                Fault::user(format!("`{place}.sink`: there is no sink `{}`", sink.sink))
-                    .hint(names::hint(&sink.sink, sinks::ALL.iter().map(|e| e.name))),
+                Fault::user(format!("`{place}.sink`: there is no sink `{name}`"))
+                    .hint(names::hint(&name, sinks::ALL.iter().map(|e| e.name))),
             );
             continue;
         };
-        check_settings(&entry.schema(), |s| entry.check(s), &mut sink.settings, &format!("{place}.settings"), faults);
-        let modes = sinks::modes(&sink.sink);
-        for target in targets {
-            if !modes.contains(&target.mode) {
-                faults.push(Fault::user(format!(
-                    "`{place}`: sink `{}` cannot write `{}` as {}",
-                    sink.sink,
-                    target.dataset.name,
-                    mode_word(target.mode)
-                )));
-            }
+        if let Some(settings) = settings(sink) {
+            check_settings(&entry.schema(), |s| entry.check(s), settings, &format!("{place}.settings"), faults);
+        }
+        let modes = sinks::modes(&name);
+        for target in targets.iter().filter(|t| !modes.contains(&t.mode)) {
+            let (dataset, mode) = (&target.dataset.name, mode_word(target.mode));
+            faults.push(Fault::user(format!("`{place}.sink`: sink `{name}` cannot write `{dataset}` as {mode}")));
         }
     }
 }
@@ -215,9 +239,11 @@ fn mode_word(mode: WriteMode) -> &'static str {
     }
 }
 
-fn check_schedule(spec: &Spec, faults: &mut Vec<Fault>) {
-    let Some(schedule) = &spec.schedule else { return };
+fn check_schedule(value: &Value, faults: &mut Vec<Fault>) {
+    let Some(schedule) = value.get("schedule") else { return };
+    let Ok(schedule) = ScheduleSpec::deserialize(schedule) else { return };
     match schedule.every() {
+        Ok(None) if told(faults, "schedule.every") => return,
         Ok(None) => {}
         Ok(Some(_)) => {
             if !schedule.cron.is_empty() || !schedule.zone.is_empty() {
@@ -226,7 +252,8 @@ fn check_schedule(spec: &Spec, faults: &mut Vec<Fault>) {
                         .hint("Keep `every` to poll for changes, or the others to run at set times."),
                 );
             }
-            if spec.source.read != ReadSpec::Changes {
+            let read = value.pointer("/source/read").map_or(Ok(ReadSpec::default()), ReadSpec::deserialize);
+            if !matches!(read, Ok(ReadSpec::Changes)) && !told(faults, "source.read") {
                 faults.push(
                     Fault::user("`schedule.every`: the pipeline does not read changes")
                         .hint("Set `read = \"changes\"` in `[source]`, or use `cron`."),
@@ -236,24 +263,26 @@ fn check_schedule(spec: &Spec, faults: &mut Vec<Fault>) {
         }
         Err(fault) => return faults.push(fault.at("`schedule.every`")),
     }
+    let property = schedule.zone == "property";
     if schedule.zone.is_empty() {
-        return faults.push(Fault::user("`schedule.zone`: this key is required and missing"));
-    }
-    let zone = if schedule.zone == "property" {
-        chrono_tz::UTC
-    } else {
-        match schedule.zone.parse() {
-            Ok(zone) => zone,
-            Err(_) => {
-                faults.push(
-                    Fault::user(format!("`schedule.zone`: `{}` is not a time zone", schedule.zone))
-                        .hint("Use an IANA name such as `America/Chicago`, or `property`."),
-                );
-                chrono_tz::UTC
-            }
+        if !told(faults, "schedule.zone") {
+            faults.push(
+                Fault::user("`schedule.zone`: this key is required and missing")
+                    .hint("Use an IANA name such as `America/Chicago`, or `property`."),
+            );
         }
-    };
-    if let Err(fault) = Schedule::parse(&spec.name, &schedule.cron, zone) {
-        faults.push(fault.at("`schedule.cron`"));
+    } else if !property && schedule.zone.parse::<chrono_tz::Tz>().is_err() {
+        faults.push(
+            Fault::user(format!("`schedule.zone`: `{}` is not a time zone", schedule.zone))
+                .hint("Use an IANA name such as `America/Chicago`, or `property`."),
+        );
+    }
+    let name = word(value, "/name").unwrap_or("schedule");
+    let cron = |expressions: &[String]| Schedule::parse(name, expressions, chrono_tz::UTC).err();
+    if schedule.cron.is_empty() && !told(faults, "schedule.cron") {
+        faults.extend(cron(&[]).map(|fault| fault.at("`schedule.cron`")));
+    }
+    for (i, expression) in schedule.cron.iter().enumerate() {
+        faults.extend(cron(std::slice::from_ref(expression)).map(|fault| fault.at(format!("`schedule.cron[{i}]`"))));
     }
 }

@@ -6,10 +6,12 @@
 //! fetched and written again under the same name.
 //!
 //! Where reading on costs nothing, the slices behind the one that is being written are read and transformed beside it.
-//! They are written in their order, one after the other, and what a stop or a fault finds unwritten does not exist.
+//! They are written in their order, one after the other. What was read up to a checkpoint when a stop or a fault of the
+//! source comes is still written; what was read behind it does not exist.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -41,6 +43,9 @@ const RESUME_WITHIN: TimeDelta = TimeDelta::hours(6);
 
 /// Slices that are transformed beside the one that is being written, where the source reads ahead.
 const SLICES_AHEAD: usize = 1;
+
+/// How long a stop waits for the source to come to the end of the slice under way.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a run needs of the world.
 #[derive(Debug, Clone)]
@@ -150,7 +155,8 @@ pub fn request_json(job: &Job) -> Value {
     json!({ "stream": job.stream.name, "read": read, "only": job.only })
 }
 
-/// Runs a job to its end, or until `stop` is cancelled, which ends it cleanly behind the slice under way.
+/// Runs a job to its end, or until `stop` is cancelled, which ends it cleanly behind the slice under way; a source that does
+/// not come to the end of it within a few seconds is not waited for, and the next run reads that slice anew.
 ///
 /// # Errors
 /// The fault that ended the run. What was committed before it stays, and the next run of the same request resumes.
@@ -188,13 +194,21 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
     if let (Some(pool), Read::Changes { since: since @ None }) = (&world.ledger, &mut job.read) {
         *since = runs::cursor(pool, &job.pipeline, &job.stream.name).await?;
     }
-    let mut outcome = slices(world, &mut job, &mut summary, resume, next, stop).await;
+    let mut outcome = match prepare(&mut job, resume.as_ref(), stop).await {
+        Ok(true) => slices(world, &mut job, &mut summary, resume, next, stop).await.map_err(went_away),
+        ended => ended,
+    };
     for sink in &mut job.sinks {
         let finished = sink.finish(matches!(outcome, Ok(true))).await;
         // A fault that came first says more.
         if let (Ok(_), Err(fault)) = (&outcome, finished) {
             outcome = Err(fault);
         }
+    }
+    if let Some(pool) = &world.ledger
+        && let Err(fault) = note_withdrawn(pool, &mut summary, &job.connection).await
+    {
+        tracing::warn!(pipeline.name = job.pipeline, error = fault.chain(), "withdrawn properties are not named");
     }
     summary.status = match &outcome {
         Ok(true) if summary.failed_scopes.is_empty() => Status::Succeeded,
@@ -226,6 +240,69 @@ pub async fn run(world: &World, mut job: Job, stop: &CancellationToken) -> Resul
     outcome.map(|_| summary)
 }
 
+/// Adds a note that names the properties which left their last list in this run.
+async fn note_withdrawn(pool: &PgPool, summary: &mut Summary, connection: &str) -> Result<()> {
+    if summary.rows.get("account_properties").is_none_or(|rows| rows.deleted == 0) {
+        return Ok(());
+    }
+    let gone = crate::books::withdrawn(pool, Some(summary.run)).await?;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let note = Note {
+        topic: "withdrawn".to_owned(),
+        subject: connection.to_owned(),
+        text: format!("on no list any more, and served no longer: {}", crate::books::names_of(&gone)),
+        count: 1,
+    };
+    let failed = |e| catalog::store::pg::fault("cannot keep the run's notes", e);
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    runs::write_notes(&mut connection, summary.run, std::slice::from_ref(&note)).await?;
+    merge_notes(&mut summary.notes, vec![note]);
+    Ok(())
+}
+
+/// Once the stop is asked for, and the time that it leaves the source is over.
+async fn impatient(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(STOP_WITHIN).await;
+}
+
+/// Looks which columns the stream has and makes room for them in every sink; `false` when the stop came first.
+async fn prepare(job: &mut Job, resume: Option<&Cursor>, stop: &CancellationToken) -> Result<bool> {
+    let since = if let Read::Changes { since } = &job.read { since.as_ref() } else { None };
+    let known = resume.or(since).or(job.kept.as_ref().map(|k| &k.cursor));
+    let found = tokio::select! {
+        found = job.source.discover(&job.stream.name, known) => found?,
+        () = impatient(stop) => return Ok(false),
+    };
+    if let Some(stream) = found {
+        job.stream = stream;
+    }
+    let targets = targets(job);
+    for sink in &mut job.sinks {
+        sink.prepare(&targets).await?;
+    }
+    Ok(true)
+}
+
+/// The datasets that a job writes: what its models make, and what of the stream is stored as it comes.
+fn targets(job: &Job) -> Vec<Target> {
+    let mut targets = crate::plan::targets(&job.models);
+    targets.extend(crate::plan::direct(&job.stream.datasets));
+    targets
+}
+
+/// A fault of a run whose database left it, told as what it is.
+fn went_away(fault: Fault) -> Fault {
+    if !catalog::store::pg::is_gone(&fault) {
+        return fault;
+    }
+    Fault::remote("the database went away in the middle of the run")
+        .hint("What was committed stays. Run the same again once the database is back: it goes on from there.")
+        .because(fault)
+}
+
 /// Runs slices until the source ends (`true`) or the stop is asked for (`false`).
 async fn slices(
     world: &World,
@@ -235,19 +312,10 @@ async fn slices(
     first: u32,
     stop: &CancellationToken,
 ) -> Result<bool> {
-    let since = if let Read::Changes { since } = &job.read { since.as_ref() } else { None };
-    let known = resume.as_ref().or(since).or(job.kept.as_ref().map(|k| &k.cursor));
-    if let Some(stream) = job.source.discover(&job.stream.name, known).await? {
-        job.stream = stream;
-    }
+    let targets = targets(job);
     let direct = crate::plan::direct(&job.stream.datasets);
-    let stored: BTreeSet<String> = direct.iter().map(|t| t.dataset.name.clone()).collect();
-    let mut targets = crate::plan::targets(&job.models);
-    targets.extend(direct);
+    let stored: BTreeSet<String> = direct.into_iter().map(|t| t.dataset.name).collect();
     let (models, settle) = settle::split(&job.models);
-    for sink in &mut job.sinks {
-        sink.prepare(&targets).await?;
-    }
     let writer = Writer {
         world,
         pipeline: &job.pipeline,
@@ -272,16 +340,18 @@ async fn slices(
     let mut under_way: VecDeque<Slicing> = VecDeque::new();
     let mut settling = Settling::new(world, settle, &job.sinks);
     let telling = telling(world, &targets, job);
-    while let Some(event) = events.next().await {
+    let mut patience = std::pin::pin!(impatient(stop));
+    let ended = 'reading: loop {
+        // What has come is taken first; a source that keeps a stop waiting is not waited for.
+        let event = tokio::select! {
+            biased;
+            event = events.next() => event,
+            () = &mut patience => break Ok(false),
+        };
         let event = match event {
-            Ok(event) => event,
-            Err(fault) => {
-                // What was covered before the fault is good.
-                while let Some(slice) = under_way.pop_front() {
-                    writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
-                }
-                return Err(fault);
-            }
+            Some(Ok(event)) => event,
+            Some(Err(fault)) => break Err(fault),
+            None => break Ok(true),
         };
         match event {
             Event::Ahead(count) => world.observer.on(&Progress::Ahead(count)),
@@ -325,20 +395,21 @@ async fn slices(
                         );
                     }
                     if stop.is_cancelled() {
-                        settling.end(&writer, &mut number, &mut job.sinks, summary).await?;
-                        return Ok(false);
+                        break 'reading Ok(false);
                     }
                 }
             }
         }
-    }
+    };
+    // What a checkpoint covered is good, however the reading ended.
     while let Some(slice) = under_way.pop_front() {
-        if stop.is_cancelled() {
-            return Ok(false);
-        }
         writer.write(slice, &job.stream.datasets, &mut job.sinks, summary).await?;
     }
+    let whole = ended?;
     settling.end(&writer, &mut number, &mut job.sinks, summary).await?;
+    if !whole {
+        return Ok(false);
+    }
     // What came behind the last checkpoint holds no rows (the guard sees to it), but may hold rejects and notes.
     if !pending.rejects.is_empty() || !pending.notes.is_empty() {
         let id = SliceId { run: summary.run, number };

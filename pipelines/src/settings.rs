@@ -1,7 +1,7 @@
 //! Checks values of a file against the JSON Schema of what they are read into, so that every mistake is named by its key, and
 //! all of them at once.
 
-use catalog::Fault;
+use catalog::{Fault, SecretRef};
 use serde_json::{Map, Value};
 
 use crate::names;
@@ -16,15 +16,11 @@ pub(crate) fn check_settings(
 ) -> bool {
     let mut value = Value::Object(std::mem::take(settings));
     let before = faults.len();
-    let doubts = check_value(&mut value, schema, place, faults);
+    check_value(&mut value, schema, place, faults);
     if faults.len() == before
         && let Err(fault) = check(&value)
     {
-        if doubts.is_empty() {
-            faults.push(fault.at(format!("`{place}`")));
-        } else {
-            faults.extend(doubts);
-        }
+        faults.push(fault.at(format!("`{place}`")));
     }
     if let Value::Object(checked) = value {
         *settings = checked;
@@ -33,41 +29,60 @@ pub(crate) fn check_settings(
 }
 
 /// Names every key that the schema does not know, with the near ones, every required key that is not there, and every value of
-/// a wrong type. Unknown keys are taken out, so that the rest can still be checked. Gives words that the schema does not
-/// list: a schema does not tell of other names that a word has, so only reading the value shows whether they are wrong.
-pub(crate) fn check_value(value: &mut Value, schema: &Value, place: &str, faults: &mut Vec<Fault>) -> Vec<Fault> {
-    let mut check = Check { root: schema, faults, doubts: Vec::new() };
-    check.value(value, schema, place, "");
-    check.doubts
+/// a wrong type. Unknown keys and wrong values are taken out, so that the rest can still be read; of lists nothing is, so that
+/// the others keep their numbers. Null stands for what has been told already.
+pub(crate) fn check_value(value: &mut Value, schema: &Value, place: &str, faults: &mut Vec<Fault>) {
+    Check { root: schema, faults }.value(value, schema, place, "");
+}
+
+/// What to say of settings that fit and yet cannot be used: every required secret that is not there, and the fault when it
+/// is about anything else.
+pub(crate) fn unusable(schema: &Value, settings: &Map<String, Value>, place: &str, fault: Fault) -> Vec<Fault> {
+    let mut missing = Vec::new();
+    for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        let secret = resolve(&schema["properties"][key], schema).get("format").is_some_and(|f| f == SecretRef::FORMAT);
+        let named = settings.get(key).and_then(Value::as_str).filter(|_| secret).map(SecretRef::parse);
+        if let Some(Ok(Err(fault))) = named.map(|n| n.map(|secret| secret.resolve())) {
+            missing.push((key, fault));
+        }
+    }
+    let other = !missing.iter().any(|(_, f)| fault.message.ends_with(&*f.message));
+    let missing = missing.into_iter().map(|(key, f)| f.at(format!("`{place}.{key}`")));
+    missing.chain(other.then(|| fault.at(format!("`{place}`")))).collect()
 }
 
 struct Check<'a> {
     root: &'a Value,
     faults: &'a mut Vec<Fault>,
-    doubts: Vec<Fault>,
 }
 
 impl<'a> Check<'a> {
-    fn value(&mut self, value: &mut Value, schema: &'a Value, place: &str, about: &str) {
+    /// Checks a value; says whether it can stay.
+    fn value(&mut self, value: &mut Value, schema: &'a Value, place: &str, about: &str) -> bool {
         let about = schema.get("description").and_then(Value::as_str).unwrap_or(about);
         let schema = resolve(schema, self.root);
+        if value.is_null() {
+            return false;
+        }
         if let Some(choices) = choices(schema, self.root) {
             return self.choice(value, &choices, place, about);
         }
         let types = types(schema);
         if types.is_empty() {
-            return;
+            return true;
         }
         read_text(value, &types);
-        if !types.iter().any(|t| fits(value, t)) {
-            return self.wrong(value, &expected(schema, &types), place, about);
-        }
-        if let Some((least, most)) = range(schema)
-            && value.as_f64().is_some_and(|n| n < least || n > most)
-        {
+        let outside = |(least, most): (f64, f64)| value.as_f64().is_some_and(|n| n < least || n > most);
+        if !types.iter().any(|t| fits(value, t)) || range(schema).is_some_and(outside) {
             return self.wrong(value, &expected(schema, &types), place, about);
         }
         match value {
+            Value::String(text) if schema.get("format").is_some_and(|f| f == SecretRef::FORMAT) => {
+                if let Err(fault) = SecretRef::parse(text) {
+                    self.faults.push(fault.at(format!("`{place}`")));
+                    return false;
+                }
+            }
             Value::Array(items) => {
                 if let Some(inner) = schema.get("items") {
                     for (i, item) in items.iter_mut().enumerate() {
@@ -78,36 +93,44 @@ impl<'a> Check<'a> {
             Value::Object(map) => self.table(map, schema, place),
             _ => {}
         }
+        true
     }
 
     fn table(&mut self, map: &mut Map<String, Value>, schema: &'a Value, place: &str) {
         let none = Map::new();
         let known = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
         let below = |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
+        for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+            if !map.contains_key(key) {
+                let about =
+                    known.get(key).and_then(|k| k.get("description")).and_then(Value::as_str).unwrap_or_default();
+                let fault = missing(&below(key));
+                self.faults.push(match first_sentence(about) {
+                    Some(about) => fault.hint(format!("Add it: {about}.")),
+                    None => fault.hint("Add it."),
+                });
+            }
+        }
         let others = schema.get("additionalProperties");
         map.retain(|key, item| {
             if let Some(inner) = schema.get("properties").and_then(|p| p.get(key)) {
-                self.value(item, inner, &below(key), "");
+                self.value(item, inner, &below(key), "")
             } else if others == Some(&Value::Bool(false)) {
                 let hint = names::hint(key, known.keys().map(String::as_str));
                 self.faults.push(Fault::user(format!("`{}`: unknown key", below(key))).hint(hint));
-                return false;
+                false
             } else if let Some(inner) = others.filter(|o| o.is_object()) {
-                self.value(item, inner, &below(key), "");
+                self.value(item, inner, &below(key), "")
+            } else {
+                true
             }
-            true
         });
-        for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-            if !map.contains_key(key) {
-                self.faults.push(missing(&below(key)));
-            }
-        }
     }
 
     /// A value that is one of some words, or a table of which one key says what the others are.
-    fn choice(&mut self, value: &mut Value, choices: &Choices<'a>, place: &str, about: &str) {
+    fn choice(&mut self, value: &mut Value, choices: &Choices<'a>, place: &str, about: &str) -> bool {
         let (key, words) = match choices {
-            Choices::Words(words) => (None, words.clone()),
+            Choices::Words(words, _) => (None, words.clone()),
             Choices::Tables(key, tables) => (Some(*key), tables.iter().map(|(word, _)| *word).collect()),
         };
         let listed = words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", ");
@@ -118,7 +141,10 @@ impl<'a> Check<'a> {
         };
         let place_of_word = key.map_or_else(|| place.to_owned(), |key| format!("{place}.{key}"));
         match word {
-            None => self.faults.push(missing(&place_of_word).hint(format!("It is one of {listed}."))),
+            None => {
+                self.faults.push(missing(&place_of_word).hint(format!("It is one of {listed}.")));
+                false
+            }
             Some(Value::String(word)) if words.contains(&word.as_str()) => {
                 if let Choices::Tables(_, tables) = choices
                     && let Some((_, schema)) = tables.iter().find(|(w, _)| w == word)
@@ -126,24 +152,31 @@ impl<'a> Check<'a> {
                 {
                     self.table(map, schema, place);
                 }
+                true
             }
-            Some(Value::String(word)) => self.doubts.push(
-                Fault::user(format!("`{place_of_word}`: `{word}` is not one of {listed}"))
-                    .hint(names::hint(word, words)),
-            ),
+            Some(Value::String(word)) => {
+                let also = matches!(choices, Choices::Words(_, also) if also.contains(&word.as_str()));
+                if !also {
+                    let fault = Fault::user(format!("`{place_of_word}`: `{word}` is not one of {listed}"));
+                    self.faults.push(fault.hint(names::hint(word, words)));
+                }
+                also
+            }
             Some(other) => {
                 let other = other.clone();
-                self.wrong(&other, &format!("one of {listed}"), &place_of_word, about);
+                self.wrong(&other, &format!("one of {listed}"), &place_of_word, about)
             }
         }
     }
 
     /// The value itself is not repeated unless it is a number: it may be a secret in the wrong place.
-    fn wrong(&mut self, value: &Value, expected: &str, place: &str, about: &str) {
+    fn wrong(&mut self, value: &Value, expected: &str, place: &str, about: &str) -> bool {
         let fault = Fault::user(format!("`{place}`: expected {expected}, not {}", kind(value, expected)));
-        let about = about.split_whitespace().collect::<Vec<_>>().join(" ");
-        let about = about.split_once(". ").map_or(about.as_str(), |(first, _)| first).trim_end_matches('.');
-        self.faults.push(if about.is_empty() { fault } else { fault.hint(format!("This is: {about}.")) });
+        self.faults.push(match first_sentence(about) {
+            Some(about) => fault.hint(format!("This is: {about}.")),
+            None => fault,
+        });
+        false
     }
 }
 
@@ -151,26 +184,36 @@ fn missing(place: &str) -> Fault {
     Fault::user(format!("`{place}`: this key is required and missing"))
 }
 
+/// The first sentence of a description, on one line and without its full stop.
+fn first_sentence(about: &str) -> Option<String> {
+    let about = about.split_whitespace().collect::<Vec<_>>().join(" ");
+    let first = about.split_once(". ").map_or(about.as_str(), |(first, _)| first).trim_end_matches('.');
+    (!first.is_empty()).then(|| first.to_owned())
+}
+
 /// What a value can be chosen from.
 enum Choices<'a> {
-    Words(Vec<&'a str>),
+    /// The words, and other names of some that are understood as well.
+    Words(Vec<&'a str>, Vec<&'a str>),
     /// The key that tells the tables apart, and the tables by what stands there.
     Tables(&'a str, Vec<(&'a str, &'a Value)>),
 }
 
 fn choices<'a>(schema: &'a Value, root: &'a Value) -> Option<Choices<'a>> {
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
-        return words.iter().map(Value::as_str).collect::<Option<_>>().map(Choices::Words);
+        return words.iter().map(Value::as_str).collect::<Option<_>>().map(|words| Choices::Words(words, Vec::new()));
     }
     if let Some(word) = schema.get("const").and_then(Value::as_str) {
-        return Some(Choices::Words(vec![word]));
+        let also = schema.get("aliases").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        return Some(Choices::Words(vec![word], also.collect()));
     }
     let all: Vec<&Value> = schema.get("oneOf").and_then(Value::as_array)?.iter().map(|c| resolve(c, root)).collect();
-    let words: Vec<Choices<'_>> =
-        all.iter().filter(|c| c.get("properties").is_none()).filter_map(|c| choices(c, root)).collect();
+    let plain = all.iter().filter(|c| c.get("properties").is_none()).filter_map(|c| choices(c, root));
+    let words: Vec<_> =
+        plain.filter_map(|c| if let Choices::Words(w, also) = c { Some((w, also)) } else { None }).collect();
     if words.len() == all.len() {
-        let each = words.into_iter().flat_map(|c| if let Choices::Words(words) = c { words } else { Vec::new() });
-        return Some(Choices::Words(each.collect()));
+        let (words, also): (Vec<_>, Vec<_>) = words.into_iter().unzip();
+        return Some(Choices::Words(words.concat(), also.concat()));
     }
     let word = |c: &'a Value, key: &str| c.get("properties")?.get(key)?.get("const")?.as_str();
     let key = all.first()?.get("properties")?.as_object()?.keys().find(|k| all.iter().all(|c| word(c, k).is_some()))?;
@@ -369,7 +412,7 @@ mod tests {
                 let mut all = Vec::new();
                 leaves(&schema, &schema, &[], &mut all);
                 for ((path, inner), value) in all.iter().flat_map(|leaf| values.iter().map(move |v| (leaf, v))) {
-                    let words = matches!(choices(inner, &schema), Some(Choices::Words(_)));
+                    let words = matches!(choices(inner, &schema), Some(Choices::Words(..)));
                     let table = matches!(choices(inner, &schema), Some(Choices::Tables(..)));
                     let types = if words { vec!["string"] } else if table { vec!["object"] } else { types(inner) };
                     let negative = value.as_i64().is_some_and(|n| n < 0) && range(inner).is_some();

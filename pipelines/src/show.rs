@@ -123,19 +123,16 @@ pub fn summary(out: &mut dyn Write, summary: &Summary, took: Duration) -> io::Re
     Ok(())
 }
 
-/// Row counts as a table.
+/// Row counts as a table; what became of the rows only when the sink knows it.
 pub fn counts(rows: &BTreeMap<String, Receipt>) -> Table {
+    let compared = rows.values().all(Receipt::compared);
+    let shown = if compared { 6 } else { 2 };
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(["dataset", "rows", "new", "changed", "equal", "gone"]);
+    let header = ["dataset", "rows", "new", "changed", "equal", "gone"];
+    table.load_style(UTF8_FULL_CONDENSED).set_header(&header[..shown]);
     for (dataset, c) in rows {
-        table.add_row([
-            dataset.clone(),
-            thousands(c.received),
-            thousands(c.inserted),
-            thousands(c.updated),
-            thousands(c.unchanged),
-            thousands(c.deleted),
-        ]);
+        let numbers = [c.received, c.inserted, c.updated, c.unchanged, c.deleted].map(thousands);
+        table.add_row(std::iter::once(dataset.clone()).chain(numbers).take(shown));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

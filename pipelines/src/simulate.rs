@@ -10,9 +10,9 @@ use catalog::{Clock, Fault, Result, SystemClock};
 use clap::{Args, ValueEnum};
 use fixtures::mits::{FeedShape, Pricing, write_feed};
 use fixtures::people::{PeopleShape, write_people};
-use fixtures::resman::{Options as ResManOptions, Simulator};
+use fixtures::resman::{self, Options as ResManOptions, Simulator};
 use fixtures::world::{Shape, World};
-use fixtures::{calendars, guesty, hostaway, ownerrez, stays};
+use fixtures::{calendars, desk, guesty, hostaway, ownerrez, stays};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{End, print};
@@ -42,6 +42,145 @@ pub struct Options {
     /// Changes to make to the world each minute
     #[arg(long, default_value_t = 0)]
     changes: usize,
+    #[command(flatten)]
+    trouble: Trouble,
+}
+
+/// How the vendor misbehaves, and when.
+#[derive(Debug, Clone, Args)]
+struct Trouble {
+    /// Let the vendor misbehave now and then; several ways, apart by commas, take turns
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "HOW")]
+    misbehave: Vec<How>,
+    /// Misbehave on this path only, such as `MITS/GetMarketing4_0` or `/v1/listings`; with a `*` at its end on all that begin so
+    #[arg(long, value_name = "PATH", default_value = "*", requires = "misbehave")]
+    on: String,
+    /// Misbehave on each Nth call, 1 for all
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "misbehave")]
+    every: usize,
+    /// Answer the first N calls well
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "misbehave")]
+    after: usize,
+    /// Misbehave N times in each way and then no more
+    #[arg(long, value_name = "N", requires = "misbehave")]
+    times: Option<usize>,
+    /// How late a slow answer is, in milliseconds
+    #[arg(long, default_value_t = 5_000, requires = "misbehave")]
+    slow_ms: u64,
+    /// When a 429 says to come back, in seconds
+    #[arg(long, default_value_t = 1, requires = "misbehave")]
+    retry_after_secs: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum How {
+    /// 429 with `Retry-After`
+    #[value(alias = "429")]
+    TooManyRequests,
+    /// 503
+    #[value(alias = "503")]
+    ServerError,
+    /// Wrong credentials, whatever was sent
+    #[value(alias = "401")]
+    Unauthorized,
+    /// The right answer, late
+    Slow,
+    /// A body that is announced whole, sent in part and then cut off
+    CutBody,
+    /// A body that ends halfway and yet has its announced length
+    Malformed,
+    /// A maintenance page in HTML with status 200
+    Html,
+    /// An answer without a body
+    Empty,
+}
+
+impl Trouble {
+    /// The ways to misbehave, each with the number of calls before its turn.
+    fn turns(&self) -> impl Iterator<Item = (How, usize)> {
+        let apart = |i: usize| i * self.every / self.misbehave.len().max(1);
+        self.misbehave.iter().enumerate().map(move |(i, how)| (*how, self.after + apart(i)))
+    }
+
+    fn times(&self) -> usize {
+        self.times.unwrap_or(usize::MAX)
+    }
+
+    fn late(&self) -> Duration {
+        Duration::from_millis(self.slow_ms)
+    }
+
+    fn of_resman(&self, simulator: &Simulator) {
+        use resman::Misbehaviour as M;
+        for (how, after) in self.turns() {
+            let misbehaviour = match how {
+                How::TooManyRequests => M::TooManyRequests { retry_after_secs: self.retry_after_secs },
+                How::ServerError => M::ServerError { status: 503, retry_after_secs: None },
+                How::Unauthorized => M::Unauthorized,
+                How::Slow => M::Slow(self.late()),
+                How::CutBody => M::CutBody,
+                How::Malformed => M::Malformed,
+                How::Html => M::Html,
+                How::Empty => M::Empty,
+            };
+            let rule = resman::Rule::on(&self.on, misbehaviour);
+            simulator.misbehave(rule.after(after).every(self.every).times(self.times()));
+        }
+    }
+
+    fn of_guesty(&self, simulator: &guesty::Simulator) {
+        use guesty::Misbehaviour as M;
+        for (how, after) in self.turns() {
+            let misbehaviour = match how {
+                How::TooManyRequests => M::TooManyRequests { retry_after: self.retry_after_secs.to_string() },
+                How::ServerError => M::Status(503),
+                How::Unauthorized => M::Status(401),
+                How::Slow => M::Slow(self.late()),
+                How::CutBody => M::CutBody,
+                How::Malformed => M::Malformed,
+                How::Html => M::Html,
+                How::Empty => M::Empty,
+            };
+            let rule = guesty::Rule::on(&self.on, misbehaviour);
+            simulator.misbehave(rule.after(after).every(self.every).times(self.times()));
+        }
+    }
+
+    /// The rules for `OwnerRez` and Hostaway.
+    fn of_desk(&self) -> impl Iterator<Item = desk::Rule> {
+        use desk::Misbehaviour as M;
+        self.turns().map(|(how, after)| {
+            let misbehaviour = match how {
+                How::TooManyRequests => M::TooManyRequests { retry_after_secs: Some(self.retry_after_secs) },
+                How::ServerError => M::ServerError { status: 503 },
+                How::Unauthorized => M::Unauthorized,
+                How::Slow => M::Slow(self.late()),
+                How::CutBody => M::CutBody,
+                How::Malformed => M::Malformed,
+                How::Html => M::Html,
+                How::Empty => M::Empty,
+            };
+            desk::Rule::on(&self.on, misbehaviour).after(after).every(self.every).times(self.times())
+        })
+    }
+
+    fn of_calendars(&self, simulator: &calendars::Simulator) {
+        use calendars::Glitch as G;
+        for (how, after) in self.turns() {
+            let glitch = match how {
+                How::TooManyRequests => G::TooManyRequests { retry_after_secs: self.retry_after_secs },
+                How::ServerError => G::Status(503),
+                How::Unauthorized => G::Status(401),
+                How::Slow => G::Slow(self.late()),
+                How::CutBody => G::CutBody,
+                How::Malformed => G::Truncated,
+                How::Html => G::Html,
+                How::Empty => G::Nothing,
+            };
+            let rule = calendars::Rule::always(glitch).path(&self.on);
+            simulator.misbehave(rule.after(after).every(self.every).times(self.times()));
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -131,6 +270,7 @@ pub async fn simulate(options: Options, out: &mut dyn Write, stop: &Cancellation
         },
     )
     .await?;
+    options.trouble.of_resman(&simulator);
     print(
         out,
         format_args!("# a simulated ResMan of {} properties; its credentials are invented", options.properties),
@@ -164,6 +304,7 @@ async fn simulate_calendars(options: Options, out: &mut dyn Write, stop: &Cancel
         },
     )
     .await?;
+    options.trouble.of_calendars(&simulator);
     print(out, format_args!("# simulated calendars of {} listings; their tokens are invented", options.properties))?;
     print(out, format_args!("export AIRBNB_ALLOW_PRIVATE=true VRBO_ALLOW_PRIVATE=true"))?;
     for index in 0..options.properties {
@@ -206,6 +347,7 @@ async fn simulate_channel(options: Options, out: &mut dyn Write, stop: &Cancella
     if let Vendor::Hostaway = options.vendor {
         let settings = hostaway::Options { port, latency, ..hostaway::Options::default() };
         let simulator = hostaway::Simulator::start(shared.clone(), settings).await?;
+        options.trouble.of_desk().for_each(|rule| simulator.misbehave(rule));
         let c = simulator.credentials();
         variables = vec![
             ("HOSTAWAY_URL", simulator.base_url()),
@@ -221,6 +363,7 @@ async fn simulate_channel(options: Options, out: &mut dyn Write, stop: &Cancella
         if !latency.is_zero() {
             simulator.misbehave(guesty::Rule::on("*", guesty::Misbehaviour::Slow(latency)));
         }
+        options.trouble.of_guesty(&simulator);
         variables = vec![
             ("GUESTY_BASE_URL", simulator.base_url()),
             ("GUESTY_TOKEN_URL", simulator.token_url()),
@@ -231,6 +374,7 @@ async fn simulate_channel(options: Options, out: &mut dyn Write, stop: &Cancella
     } else {
         let settings = ownerrez::Options { port, latency, ..ownerrez::Options::default() };
         let simulator = ownerrez::Simulator::start(shared.clone(), settings).await?;
+        options.trouble.of_desk().for_each(|rule| simulator.misbehave(rule));
         let c = simulator.credentials();
         variables = vec![
             ("OWNERREZ_URL", simulator.base_url()),

@@ -265,12 +265,15 @@ fn read(folder: &Path) -> Result<Vec<SpecFile>> {
 }
 
 /// Puts environment variables into `${NAME}` and `${NAME:-default}`, everywhere in a value. Every name without a value
-/// is a fault; nothing is left as it stood.
+/// is a fault, and null stands in its place: a file itself has no word for that.
 pub fn interpolate(value: &mut Value, place: &str, faults: &mut Vec<Fault>, lookup: &impl Fn(&str) -> Option<String>) {
     match value {
         Value::String(text) if text.contains("${") => match expand(text, lookup) {
             Ok(expanded) => *text = expanded,
-            Err(fault) => faults.push(fault.at(format!("`{place}`"))),
+            Err(fault) => {
+                faults.push(fault.at(format!("`{place}`")));
+                *value = Value::Null;
+            }
         },
         Value::Array(items) => {
             for (i, item) in items.iter_mut().enumerate() {

@@ -206,7 +206,7 @@ async fn a_large_slice_is_spooled_and_the_last_row_of_a_key_wins() {
     let rows: Vec<_> = first.chunks(5_000).chain([&again[..]]).map(|r| (&dataset, batch(&dataset, r))).collect();
     let slice = slice(Uuid::now_v7(), 0);
     let receipt = load(&mut sink, &slice, &rows).await;
-    assert_eq!((receipt.received, receipt.inserted), (60_100, 60_000));
+    assert_eq!((receipt.received, receipt.appended, receipt.inserted), (60_100, 60_000, 0));
     let path = dir.path().join(format!("fees/date=2026-03-01/{}.parquet", slice.id));
     let file = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&path).unwrap()).unwrap();
     assert!(file.metadata().num_row_groups() > 1);

@@ -3,18 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use catalog::store::runs::Status;
 use catalog::{Result, Slice, SliceId};
 use chrono::TimeDelta;
+use connectors::{Event, Request, Source, Stream};
 use fixtures::resman::{Misbehaviour, Rule};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use kit::db::TestDb;
 use kit::rig::{PIPELINE, Rig};
 use pipelines::run::{Job, run};
 use proptest::prelude::*;
 use sinks::{Abilities, Receipt, Sink, Target};
+use sqlx::Connection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -90,8 +95,20 @@ async fn a_property_that_left_the_account_is_no_longer_served() {
         assert!(w.remove_property(&id));
         id
     });
+    let name: String = sqlx::query_scalar("select name from core.account_properties where property_id = $1")
+        .bind(&gone)
+        .fetch_one(rig.pool())
+        .await
+        .unwrap();
     rig.clock.advance(TimeDelta::hours(6));
-    rig.pull().await;
+    let summary = rig.pull().await;
+    let told = format!("on no list any more, and served no longer: {name} ({gone})");
+    assert!(summary.notes.iter().any(|n| n.text == told), "{:?}", summary.notes);
+    let kept = catalog::store::runs::notes(rig.pool(), summary.run).await.unwrap();
+    assert!(kept.iter().any(|n| n.topic == "withdrawn" && n.text == told && n.count == 1), "{kept:?}");
+    // It is news once.
+    rig.clock.advance(TimeDelta::hours(6));
+    assert!(rig.pull().await.notes.iter().all(|n| n.topic != "withdrawn"));
     assert!(!rig.served().await.contains_key(&gone));
     let seen: i64 = sqlx::query_scalar("select count(*) from serving.properties where property_id = $1")
         .bind(&gone)
@@ -262,6 +279,69 @@ async fn a_stop_ends_behind_the_slice_and_the_next_run_goes_on() {
     assert_eq!(rig.served().await, rig.truth());
 }
 
+/// A source that falls silent: after so many checkpoints, and rows that no checkpoint covers, it never says anything again.
+struct Silent {
+    inner: Box<dyn Source>,
+    after: usize,
+    ahead: bool,
+    silent: Arc<Notify>,
+}
+
+#[async_trait]
+impl Source for Silent {
+    fn streams(&self) -> Vec<Stream> {
+        self.inner.streams()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
+    fn read(&self, request: Request) -> BoxStream<'_, Result<Event>> {
+        let mut left = self.after;
+        let said = self.inner.read(request).take_while(move |event| {
+            let covers = matches!(event, Ok(Event::Checkpoint(_)));
+            let said = !covers || left > 0;
+            left = left.saturating_sub(usize::from(covers));
+            std::future::ready(said)
+        });
+        let silence = futures::stream::once(async {
+            self.silent.notify_one();
+            std::future::pending().await
+        });
+        said.chain(silence).boxed()
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.ahead
+    }
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_vendor_that_is_silent() {
+    for (after, ahead) in [(0, false), (1, false), (2, false), (1, true), (2, true)] {
+        let rig = Rig::small().await;
+        let mut job = rig.job().await;
+        let silent = Arc::new(Notify::new());
+        job.source = Box::new(Silent { inner: job.source, after, ahead, silent: silent.clone() });
+        let stop = CancellationToken::new();
+        let world = rig.app.world(Some(&rig.database));
+        let asked = async {
+            silent.notified().await;
+            stop.cancel();
+        };
+        let run = async { tokio::time::timeout(Duration::from_secs(60), run(&world, job, &stop)).await };
+        let (ended, ()) = tokio::join!(run, asked);
+        let summary = ended.expect("the stop waits for the vendor").unwrap();
+        assert_eq!((summary.status, summary.slices as usize), (Status::Stopped, after), "{after} {ahead}");
+        let entered = catalog::store::runs::find(rig.pool(), summary.run).await.unwrap().unwrap();
+        assert_eq!(entered.status, Status::Stopped);
+        let rest = rig.pull().await;
+        assert_eq!((rest.run, rest.status), (summary.run, Status::Succeeded), "{after} {ahead}");
+        assert_eq!(rig.served().await, rig.truth());
+    }
+}
+
 #[tokio::test]
 async fn two_processes_do_not_run_the_same_pipeline_at_once() {
     let rig = Rig::small().await;
@@ -290,6 +370,90 @@ async fn a_server_that_drops_every_connection_mid_run_costs_no_row() {
     tokio::select! { _ = rig.run(job) => panic!("the run should hang"), () = cut => {} }
     rig.pull().await;
     assert_eq!(rig.served().await, rig.truth());
+}
+
+/// Cuts every connection of the database before one step, and goes on as if nothing had happened.
+struct Cut {
+    inner: Box<dyn Sink>,
+    url: String,
+    step: Arc<AtomicUsize>,
+    at: usize,
+}
+
+impl Cut {
+    async fn step(&self) {
+        if self.step.fetch_add(1, Ordering::SeqCst) == self.at {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            connection.close().await.unwrap();
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for Cut {
+    fn abilities(&self) -> Abilities {
+        self.inner.abilities()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
+    async fn prepare(&mut self, targets: &[Target]) -> Result<()> {
+        self.inner.prepare(targets).await
+    }
+
+    async fn begin(&mut self, slice: SliceId) -> Result<()> {
+        self.step().await;
+        self.inner.begin(slice).await
+    }
+
+    async fn write(&mut self, dataset: &str, batch: RecordBatch) -> Result<()> {
+        self.inner.write(dataset, batch).await
+    }
+
+    async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
+        self.step().await;
+        self.inner.commit(slice).await
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_database_goes_away_says_so_and_goes_on_when_it_is_back() {
+    let mut told = 0;
+    for at in 0..6 {
+        let rig = Rig::of(2, 6, 5).await;
+        let mut job = rig.job().await;
+        let step = Arc::new(AtomicUsize::new(0));
+        let cut = |inner: Box<dyn Sink>| {
+            let url = rig.db.url.clone();
+            if !inner.abilities().keeps_cursor {
+                return inner;
+            }
+            Box::new(Cut { inner, url, step: step.clone(), at }) as Box<dyn Sink>
+        };
+        job.sinks = std::mem::take(&mut job.sinks).into_iter().map(cut).collect();
+        // Where nothing was under way, a new connection is as good.
+        if let Err(fault) = rig.run(job).await {
+            told += 1;
+            assert!(
+                fault.chain().starts_with("the database went away in the middle of the run: "),
+                "{}",
+                fault.chain()
+            );
+            let hint = fault.hint.as_deref().unwrap_or_default();
+            assert!(hint.contains("What was committed stays") && hint.contains("goes on from there"), "{hint}");
+            assert!(fault.blame == catalog::Blame::Remote && fault.is_retryable(), "{fault:?}");
+        }
+        assert!(step.load(Ordering::SeqCst) > at, "step {at} did not come");
+        assert_eq!(rig.pull().await.status, Status::Succeeded);
+        assert_eq!(rig.served().await, rig.truth(), "cut before step {at}");
+    }
+    assert!(told >= 3, "{told}");
 }
 
 #[tokio::test]

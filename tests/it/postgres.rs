@@ -578,22 +578,29 @@ async fn serving_shows_only_what_may_be_offered() {
         create_views(&mut connection).await.unwrap();
     }
     let sql = "insert into core.properties (property_id, name, deleted_at) values \
-         ('open', 'Open', null), ('gone', 'Gone', now()), ('dropped', 'Dropped', null), ('feed', 'Feed', null); \
+         ('open', 'Open', null), ('gone', 'Gone', now()), ('dropped', 'Dropped', null), ('feed', 'Feed', null), \
+         ('moved', 'Moved', null); \
          insert into core.account_properties (connection, property_id, name, deleted_at) values \
-         ('c', 'open', 'Open', null), ('c', 'dropped', 'Dropped', now()); \
+         ('c', 'open', 'Open', null), ('c', 'dropped', 'Dropped', now()), ('d', 'dropped', 'Dropped', now()), \
+         ('c', 'moved', 'Moved', now()), ('d', 'moved', 'Moved', null); \
          insert into core.available_units (property_id, unit_number, property_name, currency, agreement, deleted_at) \
          select p, u, p, 'USD', 'agreed', case when u = '2' then now() end \
-         from unnest(array['open', 'gone', 'dropped', 'feed']) p, unnest(array['1', '2']) u; \
+         from unnest(array['open', 'gone', 'dropped', 'feed', 'moved']) p, unnest(array['1', '2']) u; \
          insert into ops.freshness (scope, pipeline, run_id, observed_at, limit_seconds) values \
          ('open', 'p', gen_random_uuid(), now(), 60), ('feed', 'p', gen_random_uuid(), now() - interval '2 min', 60)";
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *connection).await.unwrap();
+    let left =
+        format!("select property_id from core.properties p where {}", sinks::postgres::unlisted("p.property_id"));
+    let left: Vec<String> = sqlx::query_scalar(AssertSqlSafe(left)).fetch_all(&mut *connection).await.unwrap();
+    assert_eq!(left, ["dropped"]);
     connection.execute("set role propflow_reader").await.unwrap();
     let seen: Vec<(String, String, bool)> =
         sqlx::query_as("select property_id, unit_number, stale from serving.available_units order by 1")
             .fetch_all(&mut *connection)
             .await
             .unwrap();
-    assert_eq!(seen, [("feed".into(), "1".into(), true), ("open".into(), "1".into(), false)]);
+    let shown = |property: &str, stale| (property.to_owned(), "1".to_owned(), stale);
+    assert_eq!(seen, [shown("feed", true), shown("moved", true), shown("open", false)]);
     assert!(connection.execute("select * from core.properties").await.is_err());
     assert!(connection.execute("delete from serving.available_units").await.is_err());
 }

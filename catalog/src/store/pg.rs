@@ -99,6 +99,19 @@ pub async fn is_migrated(pool: &PgPool) -> Result<bool> {
     Ok(applied.iter().map(|(version, sum)| (*version, &**sum)).eq(own.map(|m| (m.version, &*m.checksum))))
 }
 
+/// Whether a fault says that the server, or the way to it, is not there: a connection was cut, refused or not answered, or the
+/// server is ending or starting.
+pub fn is_gone(fault: &Fault) -> bool {
+    use sqlx::Error as E;
+    match fault.source.as_deref().and_then(|e| e.downcast_ref::<E>()) {
+        Some(E::Database(db)) => {
+            db.code().is_some_and(|code| code.starts_with("08") || ["57P01", "57P02", "57P03"].contains(&&*code))
+        }
+        Some(E::Io(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed) => true,
+        _ => false,
+    }
+}
+
 /// Turns a database error into a fault. What the server says about its own state decides blame and retry; the text
 /// keeps to the server's message, which names tables and constraints but no values.
 pub fn fault(what: &str, error: sqlx::Error) -> Fault {

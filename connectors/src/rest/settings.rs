@@ -412,16 +412,19 @@ pub enum Type {
     Text,
     /// A whole number of 64 bits.
     #[serde(alias = "integer")]
+    #[schemars(extend("aliases" = ["integer"]))]
     Int,
     /// A floating-point number.
     Float,
     /// A decimal with two places, fourteen digits in all.
     #[serde(alias = "decimal")]
+    #[schemars(extend("aliases" = ["decimal"]))]
     Money,
     /// A decimal with two places, six digits in all.
     Count,
     /// True or false.
     #[serde(alias = "bool")]
+    #[schemars(extend("aliases" = ["bool"]))]
     Flag,
     /// A calendar day.
     Date,

@@ -44,6 +44,7 @@ pub(super) async fn pull(scene: &Scene<'_>, out: &mut dyn Write, stop: &Cancella
                 updated: number(r, "updated"),
                 unchanged: number(r, "unchanged"),
                 deleted: number(r, "deleted"),
+                appended: 0,
             };
             (r.get("dataset"), counts)
         })

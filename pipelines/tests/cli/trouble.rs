@@ -1,6 +1,7 @@
 //! What goes wrong around a run, as the person meets it who typed the command.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -160,6 +161,208 @@ fn a_setting_that_does_not_exist_is_named_with_the_one_that_was_meant() {
             assert!(text.contains(word) && text.contains("feed.toml"), "`{word}` is not in:\n{text}");
         }
     }
+}
+
+/// One call as it stands, and how long it took: the status line and headers, and the body.
+fn call(address: &str, path: &str) -> (String, String, Duration) {
+    let began = Instant::now();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut bytes = Vec::new();
+    // A body that is cut off is an error of the connection.
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    (head.to_owned(), body.to_owned(), began.elapsed())
+}
+
+#[test]
+fn a_simulated_vendor_misbehaves_as_it_is_told() {
+    for (vendor, variables) in [("resman", 6), ("ownerrez", 5), ("hostaway", 5), ("guesty", 4), ("calendars", 5)] {
+        let base = ["--properties", "1", "--units", "1", "--after", "1", "--every", "2", "--times", "1"];
+        let told = |more: &[&str]| {
+            let simulated = Simulated::start(vendor, variables, &[&base[..], more].concat());
+            let at = |v: &String| v.split("http://").nth(1).map(|rest| rest.split('/').next().unwrap().to_owned());
+            let address = simulated.environment.iter().find_map(|(_, value)| at(value)).unwrap();
+            // The first call goes well, the third is the second after it, and the fifth is good again.
+            let answers: Vec<_> = (0..5).map(|_| call(&address, "/somewhere")).collect();
+            let plain = &answers[0];
+            for good in [1, 3, 4] {
+                assert_eq!(
+                    (&answers[good].0.lines().next(), &answers[good].1),
+                    (&plain.0.lines().next(), &plain.1),
+                    "{vendor} {more:?}"
+                );
+            }
+            (plain.clone(), answers[2].clone())
+        };
+        for (how, status) in [("too-many-requests", "429"), ("429", "429"), ("server-error", "503")] {
+            let (_, (head, ..)) = told(&["--misbehave", how, "--retry-after-secs", "7"]);
+            assert!(head.starts_with(&format!("http/1.1 {status} ")), "{vendor} {how}: {head}");
+            assert_eq!(head.contains("retry-after: 7"), status == "429", "{vendor} {how}: {head}");
+        }
+        let (_, (_, page, _)) = told(&["--misbehave", "html"]);
+        assert!(page.contains("<html"), "{vendor}: {page}");
+        let (_, (_, nothing, _)) = told(&["--misbehave", "empty"]);
+        assert_eq!(nothing, "", "{vendor}");
+        let ((_, whole, _), (_, late, took)) = told(&["--misbehave", "slow", "--slow-ms", "400"]);
+        assert!(late == whole && took >= Duration::from_millis(400), "{vendor}: {took:?}");
+        for how in ["cut-body", "malformed"] {
+            let ((_, whole, _), (_, part, _)) = told(&["--misbehave", how]);
+            assert!(whole.len() < 2 || part.len() < whole.len(), "{vendor} {how}: {part}");
+        }
+        // On another path it behaves.
+        let (plain, same) = told(&["--misbehave", "html", "--on", "/elsewhere*"]);
+        assert_eq!(plain.1, same.1, "{vendor}");
+    }
+    let home = Home::new();
+    let text = home.fails(2, &["simulate", "resman", "--every", "2"]);
+    assert!(text.contains("--misbehave"), "{text}");
+}
+
+#[test]
+fn a_run_gets_through_a_vendor_that_misbehaves() {
+    let home = Home::new();
+    let ways = "--misbehave too-many-requests,server-error,cut-body,malformed,slow --every 25 --slow-ms 50 --retry-after-secs 0";
+    let vendor =
+        Simulated::resman(&[&["--properties", "2", "--units", "5"], &*ways.split(' ').collect::<Vec<_>>()].concat());
+    let output = vendor.command(&home, &["run", "resman_inventory"]).output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", said(&output));
+}
+
+#[test]
+fn a_run_ends_at_once_when_asked_though_its_vendor_hangs() {
+    let home = Home::new();
+    let hangs = "--misbehave slow --slow-ms 600000 --on MITS/GetMarketing4_0 --after 1 --every 1";
+    let vendor =
+        Simulated::resman(&[&["--properties", "3", "--units", "5"], &*hangs.split(' ').collect::<Vec<_>>()].concat());
+    let mut command = vendor.command(&home, &["run", "resman_inventory"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
+    first_slice(&home, &mut child);
+    let asked = Instant::now();
+    // As a terminal does it: everything that the command has started hears it too.
+    let group = format!("-{}", child.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("stopped cleanly"), "{}", said(&output));
+    assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
+    let runs: serde_json::Value = serde_json::from_str(&home.ok(&["--json", "status"])).unwrap();
+    assert_eq!(runs[0]["status"], "stopped", "{runs}");
+}
+
+#[test]
+fn a_copy_says_of_its_rows_only_what_the_destination_knows() {
+    let home = Home::new();
+    home.ok(&["generate", "mits", "feed.xml", "--properties", "1", "--units", "3"]);
+    let database = Database::start(&home);
+    for (to, words) in [("parquet:out", 0), (database.url.as_str(), 4)] {
+        let text = home.ok(&["copy", "mits:feed.xml", to]);
+        let shown = ["new", "changed", "equal", "gone"].iter().filter(|w| text.contains(&format!(" {w} "))).count();
+        assert!(shown == words && text.contains(" rows "), "{text}");
+        let json: serde_json::Value =
+            serde_json::from_str(&home.ok(&["--json", "copy", "mits:feed.xml", to, "--fresh"])).unwrap();
+        let units = json["rows"]["units"].as_object().unwrap();
+        assert!(units["received"] == 3 && units.len() == words + 1, "{json}");
+        assert!(words == 0 || units["unchanged"] == 3, "{json}");
+    }
+    database.stop();
+}
+
+#[test]
+fn every_problem_of_every_file_is_told_at_once_with_its_line() {
+    let home = Home::new();
+    let feed = "\
+        nmae = \"feed\"\n\
+        about = 7\n\
+        models = [\"unts\", \"normalise\"]\n\
+        [source]\n\
+        connector = \"mits\"\n\
+        stream = \"feeds\"\n\
+        read = \"snapshots\"\n\
+        [source.settings]\n\
+        path = \"feed.xml\"\n\
+        checkpoint_rows = \"many\"\n\
+        pathh = \"x\"\n\
+        headers = { Authorization = \"hunter2\" }\n\
+        [[sinks]]\n\
+        sink = \"parquett\"\n\
+        [[sinks]]\n\
+        settings.path = \"${PF_NOT_SET}\"\n\
+        [[sinks]]\n\
+        sink = \"parquet\"\n\
+        settings = { path = 7, rows = 1 }\n\
+        [schedule]\n\
+        cron = [\"0 6 * * *\", \"61 6 * * *\", \"x\"]\n\
+        zone = \"Americas/Chicago\"\n\
+        [freshness]\n\
+        limit_hours = -1\n";
+    // The line, the key, a word of what is wrong, and a word of what to do.
+    let expected = [
+        (0, "`name`: this key is required and missing", "The pipeline's name"),
+        (1, "`nmae`: unknown key", "Did you mean `name`?"),
+        (2, "`about`: expected a string, not a number", "One line for"),
+        (3, "`models[0]`: there is no model or layer `unts`", "`units`"),
+        (6, "`source.stream`: connector `mits` has no stream `feeds`", "`feed`"),
+        (7, "`source.read`: `snapshots` is not one of `snapshot`, `changes`", "`snapshot`?"),
+        (10, "`source.settings.checkpoint_rows`: expected a whole number", "This is: "),
+        (11, "`source.settings.pathh`: unknown key", "`path`?"),
+        (
+            12,
+            "`source.settings.headers.Authorization`: a secret must be named by reference",
+            "environment variable or a file",
+        ),
+        (14, "`sinks[0].sink`: there is no sink `parquett`", "`parquet`?"),
+        (15, "`sinks[1].sink`: this key is required and missing", "The sink's name"),
+        (16, "`sinks[1].settings.path`: the environment variable `PF_NOT_SET` is not set", "${NAME:-default}"),
+        (19, "`sinks[2].settings.path`: expected a string, not a number", ""),
+        (19, "`sinks[2].settings.rows`: unknown key", "Known are"),
+        (21, "`schedule.cron[1]`: ", ""),
+        (21, "`schedule.cron[2]`: ", ""),
+        (22, "`schedule.zone`: `Americas/Chicago` is not a time zone", "IANA"),
+        (24, "`freshness.limit_hours`: expected a whole number from 0 to 4294967295, not `-1`", "Hours since"),
+    ];
+    home.write("specs/feed.toml", feed);
+    home.write("specs/talk.toml", "[[couriers]]\ncourier = \"resmann\"\n[[couriers]]\nconection = \"x\"\n");
+    home.write("specs/torn.toml", "name = \"torn\nabout = \n");
+    let text = home.fails(2, &["check", "--specs", "specs"]);
+    let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("- ")).collect();
+    let of = |file: &str| lines.iter().filter(|l| l.contains(file)).copied().collect::<Vec<_>>();
+    for ((line, what, next), told) in expected.iter().zip(of("feed.toml")) {
+        let place = if *line == 0 { "feed.toml: ".to_owned() } else { format!("feed.toml: line {line}: ") };
+        assert!(told.contains(&format!("{place}{what}")) && told.contains(next), "{what} is not in:\n{told}\n{text}");
+    }
+    assert_eq!(of("feed.toml").len(), expected.len(), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    for (file, words) in [
+        ("talk.toml", ["line 2: `couriers[0].courier`: there is no courier `resmann`", "`resman`?"]),
+        (
+            "talk.toml",
+            ["line 3: `couriers[1].courier`: this key is required", "line 4: `couriers[1].conection`: unknown key"],
+        ),
+        ("torn.toml", ["line 1: ", "line 2: "]),
+    ] {
+        assert!(words.iter().all(|w| of(file).iter().any(|l| l.contains(w))), "{words:?} are not in:\n{text}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_slice(&home.run(&["--json", "check", "--specs", "specs"]).stdout).unwrap();
+    assert_eq!(json["problems"].as_array().unwrap().len(), lines.len(), "{json}");
+}
+
+#[test]
+fn every_secret_that_is_not_there_is_told_at_once() {
+    let home = Home::new();
+    home.write(
+        "specs/resman.toml",
+        "name = \"r\"\nabout = \"x\"\n[source]\nconnector = \"resman\"\nstream = \"inventory\"\n[source.settings]\n\
+         partner_id = \"env:PF_NOT_SET_1\"\napi_key = \"env:PF_NOT_SET_2\"\naccount_id = \"1\"\n\
+         [[sinks]]\nsink = \"postgres\"\n",
+    );
+    let text = home.fails(2, &["check", "--specs", "specs"]);
+    for told in ["line 7: `source.settings.partner_id`: ", "line 8: `source.settings.api_key`: "] {
+        assert!(text.contains(told), "{text}");
+    }
+    assert_eq!(text.matches("is not set").count(), 2, "{text}");
 }
 
 #[test]
@@ -345,6 +548,9 @@ fn a_property_that_left_its_feed_is_offered_no_longer() {
     assert_eq!(home.ok(&["sql", "--lake", "lake", "--format", "csv", "select count(*) as n from units"]), "n\n2\n");
     let status = home.ok(&["status"]);
     assert!(status.contains("0 of them stale"), "{status}");
+    assert!(status.contains("on no list any more, and served no longer: At P2 (P2)\n"), "{status}");
+    let views = home.ok(&["sql", "--lake", "lake", "--print-views"]);
+    assert_eq!(views.matches("select * from files.account_properties ").count(), 1, "a list is read twice:\n{views}");
     // A feed that is empty by mistake empties nothing.
     let text = run(&[], 4);
     assert!(text.contains("the feed holds no property"), "{text}");

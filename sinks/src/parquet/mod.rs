@@ -189,7 +189,7 @@ impl ParquetSink {
         for (dataset, batch) in &rows {
             let receipt = receipts.entry(dataset.clone()).or_default();
             receipt.received += batch.num_rows() as u64;
-            receipt.inserted += batch.num_rows() as u64;
+            receipt.appended += batch.num_rows() as u64;
         }
         self.gather(rows)?;
         if self.spools.values().map(Spool::buffered).sum::<usize>() > BUFFER_BYTES {
@@ -239,9 +239,8 @@ impl ParquetSink {
             if let Some((file, rows)) = file {
                 if let Some((name, _)) = self.targets.get_key_value(&name) {
                     counts.insert(name, rows);
-                    receipt.inserted = rows;
+                    receipt.appended = rows;
                 }
-                receipt.unchanged = receipt.received - receipt.inserted;
                 files.push((format!("{name}/date={date}/{}.parquet", slice.id), file));
             }
         }

@@ -33,7 +33,7 @@ use self::choose::{Hashing, choose, scope_values, scopes_of};
 use self::copies::Copies;
 use self::digests::{KeySet, ScopeState, Store};
 pub use self::names::{literal, quote};
-pub use self::serving::{create_views, migrate};
+pub use self::serving::{create_views, migrate, unlisted};
 use self::table::{Load, Table};
 use crate::{Abilities, Kept, Receipt, Sink, Target, rows};
 

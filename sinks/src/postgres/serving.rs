@@ -49,7 +49,16 @@ fn digest() -> u64 {
 }
 
 /// Raised when the text of the views below changes in another way than through the catalog.
-const VIEW_RULES: u32 = 2;
+const VIEW_RULES: u32 = 3;
+
+/// The SQL condition that a property has left every list of an account that it was on: nobody reads it any more. One that
+/// never was on a list, such as one of a bare feed, has left none. Needs the table `core.account_properties`; `property` is a column of
+/// another alias than `u`.
+pub fn unlisted(property: &str) -> String {
+    let lists =
+        |which: &str| format!("(select from core.account_properties u where u.property_id = {property}{which})");
+    format!("(exists {} and not exists {})", lists(""), lists(" and u.deleted_at is null"))
+}
 
 /// Makes or renews the serving views over the tables of `core`, and lets `propflow_reader` read them. Run it after
 /// [`prepare`](crate::Sink::prepare); running it again changes nothing.
@@ -72,12 +81,14 @@ pub async fn create_views(connection: &mut PgConnection) -> Result<()> {
             .collect::<Result<Vec<_>>>()?
             .join(", ");
         let live = if dataset.mode == WriteMode::History {
-            ""
+            String::new()
         } else {
-            " where t.deleted_at is null \
-             and not exists (select from core.properties p where p.property_id = t.property_id and p.deleted_at is not null) \
-             and (not exists (select from core.account_properties a where a.property_id = t.property_id) \
-               or exists (select from core.account_properties a where a.property_id = t.property_id and a.deleted_at is null))"
+            format!(
+                " where t.deleted_at is null \
+                 and not exists (select from core.properties p where p.property_id = t.property_id and p.deleted_at is not null) \
+                 and not {}",
+                unlisted("t.property_id")
+            )
         };
         let (fresh, live) = if bookings::is_settled(&dataset.name) {
             // Settled rows are as old as their property's settling; one that is overdue by a quarter of an hour is stale.

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, AsArray, Date32Array, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Date32Type, TimeUnit, TimestampMicrosecondType};
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use datafusion::error::Result;
 
@@ -142,18 +142,139 @@ pub fn date_lenient(text: &str) -> Option<NaiveDate> {
     date.filter(|d| (1900..2200).contains(&chrono::Datelike::year(d)))
 }
 
-/// `time_zone(text)`: the time zone of an IANA name in any case, or of a Windows name as vendors on that system give it.
+/// `time_zone(text)`: the time zone of an IANA name in any case, of a Windows id, or of the name that people use in the
+/// United States and Canada, as vendors write them: `Eastern Time (GMT -0500)`, `(UTC-05:00) Eastern Time (US & Canada)`.
+/// Nothing when the name is not known, could be several, or contradicts the offset beside it.
+///
+/// The ids are those of Unicode CLDR's table `windowsZones` (`common/supplemental/windowsZones.xml`), the other names those
+/// that Windows shows for these ids; old IANA names are followed to where the database's file `backward` links them.
 pub fn time_zone(text: &str) -> Option<Tz> {
-    let text = text.trim();
-    let name = WINDOWS.iter().find(|(windows, _)| windows.eq_ignore_ascii_case(text)).map_or(text, |(_, iana)| iana);
-    static ZONES: LazyLock<HashMap<String, Tz>> =
-        LazyLock::new(|| chrono_tz::TZ_VARIANTS.iter().map(|z| (z.name().to_ascii_lowercase(), *z)).collect());
-    ZONES.get(&name.to_ascii_lowercase()).copied()
+    let text = text.trim().to_ascii_lowercase();
+    zone_of_id(&text).or_else(|| {
+        let (name, offset) = without_offset(&text)?;
+        let zone = zone_of_id(&name).or_else(|| zone_of_name(&name))?;
+        offset.is_none_or(|minutes| has_offset(zone, minutes)).then_some(zone)
+    })
 }
 
+fn zone_of_id(id: &str) -> Option<Tz> {
+    static ZONES: LazyLock<HashMap<String, Tz>> = LazyLock::new(|| {
+        let mut zones: HashMap<_, _> =
+            chrono_tz::TZ_VARIANTS.iter().map(|z| (z.name().to_ascii_lowercase(), *z)).collect();
+        for (id, iana) in WINDOWS.iter().chain(&LINKS) {
+            zones.extend(iana.parse().ok().map(|zone| (id.to_ascii_lowercase(), zone)));
+        }
+        zones
+    });
+    ZONES.get(id).copied()
+}
+
+/// A name and the offset from UTC in minutes that is written before or behind it, such as `(gmt -0500)` or `utc-05:00`.
+/// Nothing when what follows `gmt` or `utc` is no offset.
+fn without_offset(text: &str) -> Option<(String, Option<i32>)> {
+    let Some(at) = text.find("gmt").or_else(|| text.find("utc")) else { return Some((text.to_owned(), None)) };
+    let (before, rest) = (&text[..at], text[at + 3..].trim_start());
+    let west = rest.starts_with(['-', '\u{2212}']);
+    let rest = rest.strip_prefix(['-', '\u{2212}', '+'])?.trim_start();
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != ':').unwrap_or(rest.len());
+    let (digits, after) = rest.split_at(end);
+    let (hours, minutes) = match (digits.split_once(':'), digits.len()) {
+        (Some(parts), _) => parts,
+        (None, 4) => digits.split_at(2),
+        (None, 1 | 2) => (digits, "0"),
+        _ => return None,
+    };
+    let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let offset = i32::from(hours) * 60 + i32::from(minutes);
+    let before = before.trim_end();
+    let (before, after) = match before.strip_suffix('(') {
+        Some(before) => (before, after.trim_start().strip_prefix(')')?),
+        None => (before, after),
+    };
+    let name = format!("{} {}", before.trim(), after.trim());
+    Some((name.trim_matches([' ', '-', ',', ':']).to_owned(), Some(if west { -offset } else { offset })))
+}
+
+/// Whether the clocks of a zone show this offset in winter or in summer.
+fn has_offset(zone: Tz, minutes: i32) -> bool {
+    [1, 7].into_iter().any(|month| {
+        let day = NaiveDate::from_ymd_opt(2026, month, 1).unwrap_or_default().and_time(NaiveTime::MIN);
+        zone.offset_from_utc_datetime(&day).fix().local_minus_utc() == minutes * 60
+    })
+}
+
+/// The zone of a name such as `eastern time (us & canada)` or `us pacific`.
+fn zone_of_name(name: &str) -> Option<Tz> {
+    let name = name.replace("u.s.", "us");
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let told: Vec<&str> = words.filter(|w| !["time", "zone", "standard", "daylight", "and"].contains(w)).collect();
+    let core = match told.as_slice() {
+        ["us", core @ ..] | [core @ .., "us" | "usa"] | [core @ .., "us" | "usa", "canada"] => core,
+        all => all,
+    };
+    let core = core.join(" ");
+    NAMES.iter().find(|(name, _)| *name == core)?.1.parse().ok()
+}
+
+/// What zones are called in the United States and Canada, without what is around it.
+const NAMES: [(&str, &str); 23] = [
+    ("eastern", "America/New_York"),
+    ("est edt", "America/New_York"),
+    ("central", "America/Chicago"),
+    ("cst cdt", "America/Chicago"),
+    ("mountain", "America/Denver"),
+    ("mst mdt", "America/Denver"),
+    ("pacific", "America/Los_Angeles"),
+    ("pst pdt", "America/Los_Angeles"),
+    ("alaska", "America/Anchorage"),
+    ("alaskan", "America/Anchorage"),
+    ("hawaii", "Pacific/Honolulu"),
+    ("hawaiian", "Pacific/Honolulu"),
+    ("hawaii aleutian", "Pacific/Honolulu"),
+    ("aleutian islands", "America/Adak"),
+    ("arizona", "America/Phoenix"),
+    ("mountain arizona", "America/Phoenix"),
+    ("indiana east", "America/Indiana/Indianapolis"),
+    ("atlantic", "America/Halifax"),
+    ("atlantic canada", "America/Halifax"),
+    ("newfoundland", "America/St_Johns"),
+    ("newfoundland canada", "America/St_Johns"),
+    ("saskatchewan", "America/Regina"),
+    ("yukon", "America/Whitehorse"),
+];
+
+/// Old IANA names of the United States and Canada.
+const LINKS: [(&str, &str); 25] = [
+    ("US/Alaska", "America/Anchorage"),
+    ("US/Aleutian", "America/Adak"),
+    ("US/Arizona", "America/Phoenix"),
+    ("US/Central", "America/Chicago"),
+    ("US/East-Indiana", "America/Indiana/Indianapolis"),
+    ("US/Eastern", "America/New_York"),
+    ("US/Hawaii", "Pacific/Honolulu"),
+    ("US/Indiana-Starke", "America/Indiana/Knox"),
+    ("US/Michigan", "America/Detroit"),
+    ("US/Mountain", "America/Denver"),
+    ("US/Pacific", "America/Los_Angeles"),
+    ("US/Samoa", "Pacific/Pago_Pago"),
+    ("Canada/Atlantic", "America/Halifax"),
+    ("Canada/Central", "America/Winnipeg"),
+    ("Canada/Eastern", "America/Toronto"),
+    ("Canada/Mountain", "America/Edmonton"),
+    ("Canada/Newfoundland", "America/St_Johns"),
+    ("Canada/Pacific", "America/Vancouver"),
+    ("Canada/Saskatchewan", "America/Regina"),
+    ("Canada/Yukon", "America/Whitehorse"),
+    ("EST5EDT", "America/New_York"),
+    ("CST6CDT", "America/Chicago"),
+    ("MST7MDT", "America/Denver"),
+    ("PST8PDT", "America/Los_Angeles"),
+    ("Navajo", "America/Denver"),
+];
+
 /// Windows zone ids and their IANA zone, from the territory-free rows of Unicode CLDR's `windowsZones` table, for the
-/// Americas, Europe and the Pacific; with the short words that people use in the United States.
-const WINDOWS: [(&str, &str); 43] = [
+/// Americas, Europe and the Pacific.
+const WINDOWS: [(&str, &str); 38] = [
     ("Eastern Standard Time", "America/New_York"),
     ("US Eastern Standard Time", "America/Indiana/Indianapolis"),
     ("Central Standard Time", "America/Chicago"),
@@ -166,6 +287,7 @@ const WINDOWS: [(&str, &str); 43] = [
     ("Atlantic Standard Time", "America/Halifax"),
     ("Newfoundland Standard Time", "America/St_Johns"),
     ("Canada Central Standard Time", "America/Regina"),
+    ("Yukon Standard Time", "America/Whitehorse"),
     ("Central Standard Time (Mexico)", "America/Mexico_City"),
     ("Mountain Standard Time (Mexico)", "America/Mazatlan"),
     ("Pacific Standard Time (Mexico)", "America/Tijuana"),
@@ -191,12 +313,6 @@ const WINDOWS: [(&str, &str); 43] = [
     ("New Zealand Standard Time", "Pacific/Auckland"),
     ("West Pacific Standard Time", "Pacific/Port_Moresby"),
     ("Coordinated Universal Time", "Etc/UTC"),
-    ("Eastern", "America/New_York"),
-    ("Central", "America/Chicago"),
-    ("Mountain", "America/Denver"),
-    ("Pacific", "America/Los_Angeles"),
-    ("Alaska", "America/Anchorage"),
-    ("Hawaii", "Pacific/Honolulu"),
 ];
 
 /// `local_date(instant, zone)`: the day that the instant falls on there; in UTC when the zone is null or unknown.
@@ -213,6 +329,8 @@ fn local_date(args: &[ArrayRef]) -> Result<ArrayRef> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -240,11 +358,94 @@ mod tests {
     }
 
     #[test]
-    fn every_windows_zone_is_known_to_chrono() {
-        for (windows, iana) in WINDOWS {
-            assert_eq!(time_zone(windows).map(|z| z.name()), Some(iana));
+    fn every_listed_zone_is_known_to_chrono() {
+        for (id, iana) in WINDOWS.iter().chain(&LINKS).chain(&NAMES) {
+            for text in [id.to_string(), format!(" {} ", id.to_uppercase())] {
+                assert_eq!(time_zone(&text).map(|z| z.name()), Some(*iana), "{text}");
+            }
         }
         assert_eq!(time_zone("america/chicago"), Some(Tz::America__Chicago));
-        assert_eq!(time_zone("Middle of Nowhere"), None);
+        assert_eq!(time_zone("Etc/GMT+5"), Some(Tz::Etc__GMTPlus5));
+        // Standard and daylight time in minutes, as Windows shows the zones of the two countries.
+        for (text, iana) in [
+            ("Eastern Time (GMT -0500)", "America/New_York"),
+            ("(UTC-05:00) Eastern Time (US & Canada)", "America/New_York"),
+            ("(GMT-06:00) Central Time (US and Canada)", "America/Chicago"),
+            ("(UTC-05:00) US Eastern Standard Time", "America/Indiana/Indianapolis"),
+            ("(UTC-05:00) Indiana (East)", "America/Indiana/Indianapolis"),
+            ("(UTC-04:00) Eastern Daylight Time", "America/New_York"),
+            ("(UTC-07:00) Arizona", "America/Phoenix"),
+            ("(UTC-10:00) Hawaii", "Pacific/Honolulu"),
+            ("(UTC-09:00) Alaska", "America/Anchorage"),
+            ("(UTC-04:00) Atlantic Time (Canada)", "America/Halifax"),
+            ("(UTC-03:30) Newfoundland", "America/St_Johns"),
+            ("(UTC-06:00) Saskatchewan", "America/Regina"),
+            ("Pacific Time (U.S. & Canada)", "America/Los_Angeles"),
+            ("GMT-7 Mountain Time", "America/Denver"),
+            ("US Mountain Time", "America/Denver"),
+            ("US Mountain Standard Time", "America/Phoenix"),
+            ("(UTC+01:00) W. Europe Standard Time", "Europe/Berlin"),
+        ] {
+            assert_eq!(time_zone(text).map(|z| z.name()), Some(iana), "{text}");
+        }
+        for text in [
+            "",
+            "()",
+            "Middle of Nowhere",
+            "CST",
+            "Canada Central",
+            "Pacific Time (Canada)",
+            "(UTC-05:00)",
+            "GMT -0500",
+            "Eastern Time (GMT)",
+            "Eastern Time (GMT -0500",
+            "Eastern Time (GMT -05000)",
+            "Eastern Time (GMT -:)",
+            "(UTC-06:00) Central America Time",
+            "Eastern Pacific",
+            "us",
+            "us canada",
+            "time",
+            "utc-5 utc-5 eastern",
+        ] {
+            assert_eq!(time_zone(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        /// However a name is decorated, it is the same zone; beside an offset that its clocks never show, it is none.
+        #[test]
+        fn a_zone_is_known_by_its_name_whatever_stands_around_it(
+            (name, iana) in prop::sample::select(NAMES.to_vec()),
+            kind in prop::sample::select(vec!["", " time", " standard time", " daylight time", " time zone"]),
+            place in prop::sample::select(vec!["", " (us & canada)", " (us and canada)", " (us)", " - usa"]),
+            zone in prop::sample::select(vec!["UTC", "GMT"]), form in 0..6_usize, summer in any::<bool>(), upper in any::<bool>(),
+            wrong in (-14 * 4..14 * 4_i32).prop_map(|quarters| quarters * 15),
+        ) {
+            let tz: Tz = iana.parse().unwrap();
+            let words = format!("{name}{kind}{place}");
+            let day = NaiveDate::from_ymd_opt(2026, if summer { 7 } else { 1 }, 15).unwrap().and_time(NaiveTime::MIN);
+            let told = tz.offset_from_utc_datetime(&day).fix().local_minus_utc() / 60;
+            let write = |minutes: i32| {
+                let (sign, h, m) = (if minutes < 0 { '-' } else { '+' }, minutes.abs() / 60, minutes.abs() % 60);
+                let text = match form {
+                    0 => format!("({zone}{sign}{h:02}:{m:02}) {words}"),
+                    1 => format!("{words} ({zone} {sign}{h:02}{m:02})"),
+                    2 => format!("{zone}{sign}{h}:{m:02} {words}"),
+                    3 => format!("{words}, {zone} {sign}{h:02}:{m:02}"),
+                    4 => format!("{words} - ({zone}{sign}{h:02}{m:02})"),
+                    _ => words.clone(),
+                };
+                if upper { text.to_uppercase() } else { text }
+            };
+            prop_assert_eq!(time_zone(&write(told)), Some(tz), "{}", write(told));
+            let fits = form == 5 || has_offset(tz, wrong);
+            prop_assert_eq!(time_zone(&write(wrong)), fits.then_some(tz), "{}", write(wrong));
+        }
+
+        #[test]
+        fn no_text_is_too_odd_for_a_zone(text in "(?i)[a-z():+\u{2212}é0-9 -]{0,30}|(?i)(gmt|utc)[-+:0-9( )]{0,12}.{0,6}") {
+            time_zone(&text);
+        }
     }
 }
