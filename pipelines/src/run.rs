@@ -332,6 +332,8 @@ async fn slices(
     };
     let request =
         Request { stream: job.stream.name.to_string(), read: job.read.clone(), resume, only: job.only.clone() };
+    let needed = models.clone();
+    let _loading = AbortOnDropHandle::new(tokio::spawn(async move { transforms::load(&needed).await }));
     let mut events = guarded(&job.stream, job.source.read(request));
     let mut pending = Pending::new(world.clock.now());
     let mut number = first;

@@ -190,9 +190,17 @@ impl Bench {
         say(&format!("\nload: {} unit rows into PostgreSQL", thousands(rows as u64)));
         let dataset = catalog::datasets::find("units").ok_or("the catalog has no units")?.clone();
         let target = Target { mode: WriteMode::Upsert, dataset };
-        let first = load(&pool, &target, unit_batches(1, rows, 8192, None)).await?;
-        let equal = load(&pool, &target, unit_batches(1, rows, 8192, None)).await?;
-        let changed = load(&pool, &target, unit_batches(1, rows, 8192, Some(1.0))).await?;
+        // Each is done twice, as the floor is, and the better one counts: the disk has its own rhythm.
+        let mut first = Duration::MAX;
+        for _ in 0..2 {
+            pool.execute("drop table if exists core.units cascade").await?;
+            first = first.min(load(&pool, &target, unit_batches(1, rows, 8192, None)).await?);
+        }
+        let (mut equal, mut changed) = (Duration::MAX, Duration::MAX);
+        for percent in [Some(1.0), None] {
+            changed = changed.min(load(&pool, &target, unit_batches(1, rows, 8192, percent)).await?);
+            equal = equal.min(load(&pool, &target, unit_batches(1, rows, 8192, percent)).await?);
+        }
         // The floor: the table's own rows, out to a file and back into a table of the same shape, keys included.
         let file = self.dir.join("units.copy");
         let psql = |sql: &str| cost(Command::new("psql").arg(&url).args(["-v", "ON_ERROR_STOP=1", "-qc", sql]));

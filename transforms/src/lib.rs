@@ -11,5 +11,5 @@ mod session;
 pub mod settle;
 pub mod text;
 
-pub use model::{Inputs, Model, Output, SliceInfo, run};
+pub use model::{Inputs, Model, Output, SliceInfo, load, run};
 pub use session::{session, session_with};

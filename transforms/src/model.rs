@@ -26,6 +26,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use self::judge::Judge;
 use self::step::{ISSUE, Query, REJECT, Steps, queries};
 use self::table::{SLICE, Tables, wire_table};
+use crate::functions;
 
 /// The layers, in the order in which they run.
 pub const LAYERS: [&str; 3] = ["normalise", "serve", "settle"];
@@ -227,6 +228,19 @@ pub async fn run(models: &[&Model], inputs: Inputs) -> Result<Output> {
         output.tables.insert(model.name.clone(), made);
     }
     Ok(output)
+}
+
+/// Reads the models and loads what their functions know, which the first slice would otherwise wait for. What is wrong with
+/// a model is told when it runs.
+pub async fn load(models: &[&Model]) {
+    for model in models {
+        if let Err(fault) = model.plan().await {
+            tracing::debug!(error = fault.chain(), "model `{}` cannot be read", model.name);
+        }
+    }
+    if models.iter().any(|m| m.sql.contains("phone_e164(")) {
+        functions::load_phones();
+    }
 }
 
 impl Model {

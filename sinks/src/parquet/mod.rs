@@ -34,7 +34,7 @@ use self::store::Store;
 use crate::{Abilities, Kept, Receipt, Sink, Target};
 
 /// Rows held in memory before they are sorted and encoded, over all datasets, in bytes of Arrow.
-const BUFFER_BYTES: usize = 24 << 20;
+const BUFFER_BYTES: usize = 16 << 20;
 
 /// Files that are put at once.
 const PUTS_AT_ONCE: usize = 8;
@@ -228,7 +228,10 @@ impl ParquetSink {
         let (observed_at, id) = (slice.observed_at, slice.id);
         // Encoding is most of the work, so it goes to every core. What waits for one is in memory already.
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let encoded = std::mem::take(&mut self.spools).into_iter().map(|(name, spool)| {
+        // The largest first: begun last, it would keep one core busy while the others wait.
+        let mut spools: Vec<_> = std::mem::take(&mut self.spools).into_iter().collect();
+        spools.sort_by_key(|(_, spool)| std::cmp::Reverse(spool.buffered()));
+        let encoded = spools.into_iter().map(|(name, spool)| {
             let folder = folder.clone();
             blocking(move || Ok((name, spool.received(), spool.finish(&folder, observed_at, id)?)))
         });

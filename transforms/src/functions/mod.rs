@@ -31,6 +31,7 @@ pub use dates::{clock_time, date_lenient, instant_lenient, time_zone};
 pub use email::email_canonical;
 pub use money::money;
 pub use name::{PersonName, person_name};
+pub(crate) use phone::load as load_phones;
 pub use phone::phone_e164;
 pub use text::{flag, snake, stable_id};
 
