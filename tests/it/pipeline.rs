@@ -19,7 +19,7 @@ use kit::rig::{PIPELINE, Rig};
 use pipelines::run::{Job, run};
 use proptest::prelude::*;
 use sinks::{Abilities, Receipt, Sink, Target};
-use sqlx::Connection;
+use sqlx::{Connection, Executor};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -175,22 +175,44 @@ async fn rows_grow_stale_when_nobody_confirms_them() {
     assert_eq!(marked, [property]);
 }
 
-/// Dies before a chosen step: the step never happens, and neither does anything after it.
+/// A sink to which something happens before a chosen step.
 struct Mortal {
     inner: Box<dyn Sink>,
     step: Arc<AtomicUsize>,
     deadly: usize,
-    dead: Arc<Notify>,
+    fate: Fate,
+}
+
+#[derive(Clone)]
+enum Fate {
+    /// The step never happens, and neither does anything after it.
+    Death(Arc<Notify>),
+    /// Every connection of the database of this address is cut, and the sink goes on as if nothing had happened.
+    Cut(String),
 }
 
 impl Mortal {
     async fn step(&self) {
-        if self.step.fetch_add(1, Ordering::SeqCst) == self.deadly {
-            self.dead.notify_one();
-            std::future::pending::<()>().await;
+        if self.step.fetch_add(1, Ordering::SeqCst) != self.deadly {
+            return;
+        }
+        match &self.fate {
+            Fate::Death(dead) => {
+                dead.notify_one();
+                std::future::pending::<()>().await;
+            }
+            Fate::Cut(url) => {
+                let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+                connection.execute(CUT).await.unwrap();
+                connection.close().await.unwrap();
+            }
         }
     }
 }
+
+/// Ends every other connection of the database.
+const CUT: &str = "select pg_terminate_backend(pid) from pg_stat_activity \
+                   where datname = current_database() and pid <> pg_backend_pid()";
 
 #[async_trait]
 impl Sink for Mortal {
@@ -231,7 +253,10 @@ fn mortal(job: &mut Job, deadly: usize, dead: &Arc<Notify>) -> Arc<AtomicUsize> 
     let step = Arc::new(AtomicUsize::new(0));
     job.sinks = std::mem::take(&mut job.sinks)
         .into_iter()
-        .map(|inner| Box::new(Mortal { inner, step: step.clone(), deadly, dead: dead.clone() }) as Box<dyn Sink>)
+        .map(|inner| {
+            let fate = Fate::Death(dead.clone());
+            Box::new(Mortal { inner, step: step.clone(), deadly, fate }) as Box<dyn Sink>
+        })
         .collect();
     step
 }
@@ -362,64 +387,11 @@ async fn a_server_that_drops_every_connection_mid_run_costs_no_row() {
     mortal(&mut job, 9, &dead);
     let cut = async {
         dead.notified().await;
-        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
-            .execute(rig.pool())
-            .await
-            .unwrap();
+        rig.pool().execute(CUT).await.unwrap();
     };
     tokio::select! { _ = rig.run(job) => panic!("the run should hang"), () = cut => {} }
     rig.pull().await;
     assert_eq!(rig.served().await, rig.truth());
-}
-
-/// Cuts every connection of the database before one step, and goes on as if nothing had happened.
-struct Cut {
-    inner: Box<dyn Sink>,
-    url: String,
-    step: Arc<AtomicUsize>,
-    at: usize,
-}
-
-impl Cut {
-    async fn step(&self) {
-        if self.step.fetch_add(1, Ordering::SeqCst) == self.at {
-            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
-            sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
-                .execute(&mut connection)
-                .await
-                .unwrap();
-            connection.close().await.unwrap();
-        }
-    }
-}
-
-#[async_trait]
-impl Sink for Cut {
-    fn abilities(&self) -> Abilities {
-        self.inner.abilities()
-    }
-
-    async fn check(&self) -> Result<()> {
-        self.inner.check().await
-    }
-
-    async fn prepare(&mut self, targets: &[Target]) -> Result<()> {
-        self.inner.prepare(targets).await
-    }
-
-    async fn begin(&mut self, slice: SliceId) -> Result<()> {
-        self.step().await;
-        self.inner.begin(slice).await
-    }
-
-    async fn write(&mut self, dataset: &str, batch: RecordBatch) -> Result<()> {
-        self.inner.write(dataset, batch).await
-    }
-
-    async fn commit(&mut self, slice: &Slice) -> Result<BTreeMap<String, Receipt>> {
-        self.step().await;
-        self.inner.commit(slice).await
-    }
 }
 
 #[tokio::test]
@@ -430,11 +402,11 @@ async fn a_run_whose_database_goes_away_says_so_and_goes_on_when_it_is_back() {
         let mut job = rig.job().await;
         let step = Arc::new(AtomicUsize::new(0));
         let cut = |inner: Box<dyn Sink>| {
-            let url = rig.db.url.clone();
             if !inner.abilities().keeps_cursor {
                 return inner;
             }
-            Box::new(Cut { inner, url, step: step.clone(), at }) as Box<dyn Sink>
+            let fate = Fate::Cut(rig.db.url.clone());
+            Box::new(Mortal { inner, step: step.clone(), deadly: at, fate }) as Box<dyn Sink>
         };
         job.sinks = std::mem::take(&mut job.sinks).into_iter().map(cut).collect();
         // Where nothing was under way, a new connection is as good.
