@@ -101,7 +101,7 @@ impl<R: Read> Tokens<R> {
                 break found;
             }
             if self.ended {
-                if self.at == self.text.len() {
+                if self.at == self.text.len() && self.waiting == 0 {
                     return Ok(Token::End);
                 }
                 self.at = self.text.len();
@@ -405,6 +405,23 @@ mod tests {
             }
         }
         assert!(parts > 10, "{parts}");
+    }
+
+    #[test]
+    fn a_character_that_is_cut_in_two_or_is_none_is_not_passed_over() {
+        for (tail, told) in [(&b"\xE2\x82"[..], "ends before it is complete"), (b"\xFF", "not in the encoding")] {
+            for step in [1, 1 << 20] {
+                let document = [b"<a>x</a>", tail].concat();
+                let mut tokens = Tokens::new(Trickle(&document, step), 100);
+                let fault = loop {
+                    match tokens.next() {
+                        Err(fault) => break fault,
+                        Ok(token) => assert_ne!(token, Token::End),
+                    }
+                };
+                assert!(fault.message.contains(told), "{fault}");
+            }
+        }
     }
 
     #[test]
